@@ -1,0 +1,1 @@
+"""What a task is: facts and rules, without any I/O."""

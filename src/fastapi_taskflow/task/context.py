@@ -1,0 +1,137 @@
+"""What a running task knows of itself, and how it speaks: ``get_task_context()`` and ``task_log()``."""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from fastapi_taskflow import clock
+from fastapi_taskflow.task.outcome import storable_text
+from fastapi_taskflow.task.record import LogEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastapi_taskflow.task.record import TaskRecord
+
+MAX_LOG_CHARS = 8_192
+MAX_LOG_ENTRIES = 1_000
+
+logger = logging.getLogger("fastapi_taskflow.task")
+
+
+class TaskContext:
+    """The running attempt, as the task's own code sees it. Safe to use from the task's thread.
+
+    Attributes:
+        task_id: The task's id. It stays the same through retries and restarts.
+        func_name: The task's registered name.
+        attempt: From 1.
+        max_attempts: 1 plus the retries allowed.
+        tags: The tags given to ``add_task``.
+        idempotency_key: The key given to ``add_task``, or None.
+        trace_id: 32 hex digits, or None without a trace.
+        span_id: 16 hex digits of this attempt's process span, or None.
+    """
+
+    __slots__ = (
+        "_cancel_requested", "_cancel_seen", "_dropped_logs", "_logs", "_on_log", "attempt", "func_name",
+        "idempotency_key", "max_attempts", "span_id", "tags", "task_id", "trace_id",
+    )  # fmt: skip
+
+    def __init__(self, record: TaskRecord, *, on_log: Callable[[LogEntry], None] | None = None) -> None:
+        self.task_id = record.task_id
+        self.func_name = record.func_name
+        self.attempt = record.attempt
+        self.max_attempts = record.max_attempts
+        self.tags = record.tags
+        self.idempotency_key = record.idempotency_key
+        self.trace_id = record.trace_id
+        self.span_id = record.span_id
+        self._on_log = on_log
+        self._logs: list[LogEntry] = []
+        self._dropped_logs = 0
+        self._cancel_requested = False
+        self._cancel_seen = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked this task to stop. A sync task looks here now and then, and returns early.
+
+        A task that saw True here and then ends is reported as cancelled; one that never looked ran to its end and
+        is reported as what it became.
+        """
+        if self._cancel_requested:
+            self._cancel_seen = True
+        return self._cancel_requested
+
+    @property
+    def cancel_seen(self) -> bool:
+        """Whether the task was told of the cancellation by looking at `cancelled`."""
+        return self._cancel_seen
+
+    @property
+    def logs(self) -> tuple[LogEntry, ...]:
+        """What this attempt wrote, at most ``MAX_LOG_ENTRIES``."""
+        return tuple(self._logs)
+
+    def request_cancel(self) -> None:
+        """Ask the task to stop."""
+        self._cancel_requested = True
+
+    def log(self, message: object, *, level: str = "info", **extra: Any) -> None:
+        """Write a line; see `task_log`."""
+        number = _level_number(level)
+        entry = LogEntry(clock.now(), level.lower(), storable_text(str(message), MAX_LOG_CHARS), self.attempt, extra or None)
+        if len(self._logs) < MAX_LOG_ENTRIES:
+            self._logs.append(entry)
+        elif not self._dropped_logs:
+            self._dropped_logs = 1
+            note = f"more than {MAX_LOG_ENTRIES} lines: further ones go to the log file and logging only"
+            self._logs[-1] = LogEntry(clock.now(), "warning", note, self.attempt)
+        fields = {"task_id": self.task_id, "trace_id": self.trace_id, "span_id": self.span_id, "task_extra": extra}
+        logger.log(number, "%s", entry.message, extra={**fields, "func_name_": self.func_name})
+        if self._on_log is not None:
+            self._on_log(entry)
+
+
+_current: ContextVar[TaskContext | None] = ContextVar("taskflow_task_context", default=None)
+set_task_context = _current.set
+reset_task_context = _current.reset
+
+
+def get_task_context() -> TaskContext | None:
+    """Return the context of the task that runs here, or None outside of a task."""
+    return _current.get()
+
+
+def task_log(message: object, *, level: str = "info", **extra: Any) -> None:
+    """Write one line of the running task: to its record, to standard logging and to the log file.
+
+    Outside of a task the line goes to standard logging alone, so that shared code may use it.
+
+    Args:
+        message: The text.
+        level: ``debug``, ``info``, ``warning``, ``error`` or ``critical``.
+        **extra: Further fields, kept with the line.
+
+    Raises:
+        ValueError: If ``level`` is none of these.
+    """
+    context = _current.get()
+    if context is None:
+        logger.log(_level_number(level), "%s", message, extra={"task_extra": extra})
+    else:
+        context.log(message, level=level, **extra)
+
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+
+
+def _level_number(level: str) -> int:
+    try:
+        return _LEVELS[level.lower()]
+    except (KeyError, AttributeError):
+        msg = f"level must be one of {', '.join(_LEVELS)}, not {level!r}"
+        raise ValueError(msg) from None

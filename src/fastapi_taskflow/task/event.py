@@ -1,0 +1,41 @@
+"""What happened to a task, as told to observers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastapi_taskflow.task.record import LogEntry, TaskRecord
+
+
+class EventKind(StrEnum):
+    """The kinds of events."""
+
+    ENQUEUED = "enqueued"
+    STARTED = "started"
+    RETRIED = "retried"
+    FINISHED = "finished"
+    RECOVERED = "recovered"
+    LOGGED = "logged"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvent:
+    """One event.
+
+    Attributes:
+        kind: What happened. ``retried``: an attempt failed and another one will follow. ``finished``: see
+            ``record.status`` for how. ``recovered``: taken over from a dead instance.
+        record: The record after the change.
+        at: Seconds since the Unix epoch.
+        log: The line, for ``logged`` only.
+        sampled: Whether the process span of this attempt is sampled, so that an exemplar may point at it.
+    """
+
+    kind: EventKind
+    record: TaskRecord
+    at: float
+    log: LogEntry | None = None
+    sampled: bool = False
