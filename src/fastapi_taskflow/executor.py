@@ -23,6 +23,3 @@ class Executor(Protocol):
                 runs waits for its real end first.
             BaseException: Whatever ``func`` raises.
         """
-
-    async def close(self, *, wait: float) -> None:
-        """Take no further calls; give those that run up to ``wait`` seconds."""

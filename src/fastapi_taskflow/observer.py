@@ -49,10 +49,30 @@ class SendSpan(Protocol):
 class Tracing(Protocol):
     """Makes the spans of the telemetry contract."""
 
-    def send(self, definition: TaskDefinition, task_id: str, *, queue: str, source: str, priority: int) -> SendSpan | None:
-        """Make the send span below the current one; return its context, or None without a recording SDK."""
+    def send(
+        self,
+        definition: TaskDefinition,
+        task_id: str,
+        *,
+        queue: str,
+        source: str,
+        priority: int,
+        link: str | None = None,
+    ) -> SendSpan | None:
+        """Make the send span below the current one; return its context, or None if there is no trace at all.
 
-    def process(self, definition: TaskDefinition, record: TaskRecord, *, attempt: int, queue_wait: float) -> AttemptSpan | None:
+        Args:
+            definition: The task's definition.
+            task_id: The new task's id.
+            queue: Its queue.
+            source: Its source, as in the record.
+            priority: Its priority.
+            link: A traceparent. If given, the span begins a new trace that is linked to this one.
+        """
+
+    def process(
+        self, definition: TaskDefinition, record: TaskRecord, *, attempt: int, queue_wait: float
+    ) -> AttemptSpan | None:
         """Start the process span of an attempt; None without a recording SDK.
 
         Args:

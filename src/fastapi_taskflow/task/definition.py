@@ -26,6 +26,7 @@ class TaskDefinition:
         persist: Requeue its waiting tasks after a restart, even without the manager's ``requeue_pending``.
         requeue_on_interrupt: Run again what a crash cut off. The function must bear to run twice.
         queue: The queue's name.
+        declared: Whether ``@task`` named it, so that a new process knows it by its name.
     """
 
     name: str
@@ -38,6 +39,7 @@ class TaskDefinition:
     persist: bool = False
     requeue_on_interrupt: bool = False
     queue: str = "default"
+    declared: bool = False
 
     def backoff_before(self, retry: int) -> float:
         """Return the seconds to wait before retry number ``retry`` (from 1)."""

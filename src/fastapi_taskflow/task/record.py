@@ -129,6 +129,8 @@ class TaskRecord:
         traceparent: W3C trace context of the send span, or None.
         tracestate: W3C trace state, or None.
         span_id: 16 hex digits of the current or last process span.
+        target: ``module:qualname`` of the function, by which a new process finds it; None if it cannot be found again
+            (a closure, a lambda, a method of an object that cannot be stored).
         attempts: The tries before the current one.
         logs: What ``task_log`` wrote, bounded.
         spans: The user's own spans, once the task has finished.
@@ -164,6 +166,7 @@ class TaskRecord:
     traceparent: str | None = None
     tracestate: str | None = None
     span_id: str | None = None
+    target: str | None = None
     attempts: tuple[Attempt, ...] = ()
     logs: tuple[LogEntry, ...] = ()
     spans: tuple[SpanFact, ...] = ()

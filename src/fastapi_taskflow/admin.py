@@ -1,0 +1,129 @@
+"""``TaskAdmin``: mounts the API, the metrics and the dashboard of a manager's tasks on an application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from starlette.routing import Match, Mount
+
+from fastapi_taskflow.errors import ConfigurationError
+from fastapi_taskflow.settings import require_positive
+from fastapi_taskflow.web.app import build_admin_app
+from fastapi_taskflow.web.auth.backend import auth_backend_from
+from fastapi_taskflow.web.parts import AdminParts, AdminSettings
+from fastapi_taskflow.web.stream import ChangeFeed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastapi import FastAPI
+    from starlette.types import Scope
+
+    from fastapi_taskflow.manager import TaskManager
+    from fastapi_taskflow.web.auth.backend import TaskAuthBackend
+
+
+class AdminRoute(Mount):
+    """One route for everything under the path: a user's request costs one comparison, however many routes are below."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match the path itself and everything below it."""
+        if scope["type"] != "http":
+            return Match.NONE, {}
+        path: str = scope["path"]
+        root: str = scope.get("root_path", "")
+        prefix = root + self.path if root and path.startswith(root) else self.path
+        if not path.startswith(prefix):
+            return Match.NONE, {}
+        if path == prefix:
+            # "/tasks" is the list, as "/tasks/" is: no redirect that would lose a scraper's or a client's headers.
+            scope["path"] = path + "/"
+        return super().matches(scope)
+
+
+class TaskAdmin:
+    """Mounts list, detail, cancel, retry, history, metrics and the dashboard on ``app``, and starts the manager with it.
+
+    No reference needs to be kept.
+
+    Args:
+        app: The application, before or after its own routes were added.
+        task_manager: Whose tasks are shown.
+        path: Where everything is mounted.
+        display_func_args: Show the arguments of tasks.
+        auto_install: Let each plain ``BackgroundTasks`` parameter of the app's routes be a managed one.
+        auth: ``("user", "password")``, a list of such pairs, a `TaskAuthBackend`, or None for no login.
+        token_expiry: Seconds that a login lasts.
+        secret_key: Signs the sessions; without one they end with the process that holds the store.
+        poll_interval: Seconds between two signs of life on the live stream.
+        title: The dashboard's title.
+        retention_days: Overrides the manager's.
+        metrics_token: A bearer token that may read ``{path}/metrics`` and nothing else.
+        trace_url: Link to a trace elsewhere, such as ``http://localhost:16686/trace/{trace_id}``.
+
+    Raises:
+        ConfigurationError: If an option is wrong.
+        LifecycleConflictError: If the manager was started by hand already.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        task_manager: TaskManager,
+        path: str = "/tasks",
+        *,
+        display_func_args: bool = False,
+        auto_install: bool = False,
+        auth: tuple[str, str] | Sequence[tuple[str, str]] | TaskAuthBackend | None = None,
+        token_expiry: float = 86_400,
+        secret_key: str | None = None,
+        poll_interval: float = 30.0,
+        title: str = "fastapi-taskflow",
+        retention_days: float | None = None,
+        metrics_token: str | None = None,
+        trace_url: str | None = None,
+    ) -> None:
+        path = checked_path(path)
+        require_positive("token_expiry", token_expiry)
+        require_positive("poll_interval", poll_interval)
+        if retention_days is not None:
+            require_positive("retention_days", retention_days)
+        settings = AdminSettings(
+            path=path,
+            title=title,
+            display_func_args=display_func_args,
+            poll_interval=poll_interval,
+            auth=auth_backend_from(auth),
+            token_expiry=token_expiry,
+            secret_key=secret_key,
+            metrics_token=metrics_token,
+            trace_url=trace_url,
+        )
+        task_manager.register(app, auto_install=auto_install, by=f"TaskAdmin(app, task_manager, path={path!r})")
+        if retention_days is not None:
+            task_manager.retention_days = retention_days
+        feed = ChangeFeed()
+        task_manager.add_observer(feed)
+        task_manager.on_shutdown(feed.close)
+        parts = AdminParts(
+            settings=settings,
+            journal=task_manager.live_journal,
+            dispatcher=task_manager.live_dispatcher,
+            registry=task_manager.registry,
+            store=task_manager.store,
+            prometheus=task_manager.prometheus,
+            feed=feed,
+        )
+        app.router.routes.append(AdminRoute(path, app=build_admin_app(parts), name="taskflow"))
+
+
+def checked_path(path: Any) -> str:
+    """Return the mount path without a slash at its end.
+
+    Raises:
+        ConfigurationError: If it does not start with a slash, or is the root.
+    """
+    if not isinstance(path, str) or not path.startswith("/") or not path.strip("/") or "{" in path:
+        msg = f"path must start with '/', name something below the root and have no parameters, not {path!r}"
+        raise ConfigurationError(msg)
+    return path.rstrip("/")

@@ -1,0 +1,290 @@
+"""``ManagedBackgroundTasks``, and how it takes the place of FastAPI's own class.
+
+This file alone touches private names of FastAPI: ``fastapi.dependencies.utils.BackgroundTasks``, which FastAPI calls to
+make the object that it injects, and two scope keys: ``fastapi_inner_astack``, the exit stack that closes last and sees
+every exception before its error response starts, and ``fastapi_function_astack``, which closes after the endpoint and
+before the response starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+import fastapi
+import fastapi.dependencies.utils as fastapi_dependencies
+from fastapi import BackgroundTasks, HTTPException
+
+from fastapi_taskflow.entry import Entry
+from fastapi_taskflow.errors import ConfigurationError, NotStartedError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping, Sequence
+    from types import TracebackType
+
+    from fastapi_taskflow.dispatcher import Dispatcher
+
+logger = logging.getLogger("fastapi_taskflow.background")
+
+SCOPE_KEY: Final = "fastapi_taskflow"
+REQUEST_STACK: Final = "fastapi_inner_astack"
+FUNCTION_STACK: Final = "fastapi_function_astack"
+UNAVAILABLE: Final = "The background tasks of this request could not be stored; nothing was kept. Please try again."
+
+
+class ManagedBackgroundTasks(BackgroundTasks):
+    """FastAPI's ``BackgroundTasks`` whose tasks have an id, are stored, retried, traced and shown.
+
+    Tasks run one after another after the response. A plain Starlette ``BackgroundTask`` put into ``tasks`` runs in its
+    place in that order, unmanaged.
+
+    Args:
+        dispatcher: Takes the tasks.
+        scope: The request's ASGI scope.
+        held: Whether the middleware holds the response; otherwise FastAPI's exit stack is used for it.
+    """
+
+    tasks: list[Any]
+
+    def __init__(self, dispatcher: Dispatcher, scope: MutableMapping[str, Any], *, held: bool) -> None:
+        self.tasks = []
+        self._dispatcher = dispatcher
+        self._scope = scope
+        self._held = held
+        self._closed = False
+        self._waiting: list[Entry] = []
+        self._ran = 0
+        self._watched = False
+
+    def add_task(  # type: ignore[override]
+        self,
+        func: Callable[..., Any],
+        /,
+        *args: Any,
+        tags: Sequence[str] = (),
+        idempotency_key: str | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """Add ``func(*args, **kwargs)`` as a task, and return its id.
+
+        Args:
+            func: A function, sync or async, decorated or not.
+            *args: Its positional arguments.
+            tags: Labels to find it by.
+            idempotency_key: At most one task of this function with this key is ever stored; for a second one the first
+                one's id is returned, and nothing runs.
+            **kwargs: Its keyword arguments.
+
+        Raises:
+            TaskArgumentError: If an argument cannot be stored. Nothing was added.
+            ConfigurationError: If tags or key are of the wrong type, or the request is over.
+        """
+        if self._closed:
+            msg = "this request is over, nobody would run the task: use `await task_manager.enqueue(…)` instead"
+            raise ConfigurationError(msg)
+        entry = self._dispatcher.prepare(func, args, kwargs, tags=tags, idempotency_key=idempotency_key)
+        if not self._watched:
+            self._watch()
+        self._waiting.append(entry)
+        self.tasks.append(entry)
+        return entry.record.task_id
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are tasks that are not admitted yet."""
+        return bool(self._waiting)
+
+    @property
+    def left_over(self) -> bool:
+        """Whether there are tasks that nobody ran: the endpoint gave a ``background`` of its own, or added them late."""
+        return any(not isinstance(task, Entry) or not task.withdrawn for task in self.tasks[self._ran :])
+
+    def close(self) -> None:
+        """Take nothing more: the request is over."""
+        self._closed = True
+
+    async def admit(self) -> None:
+        """Have the waiting tasks stored.
+
+        Raises:
+            StoreUnavailableError: If the store did not commit in time. They are withdrawn.
+        """
+        waiting, self._waiting = self._waiting, []
+        try:
+            await self._dispatcher.admit(waiting)
+        except StoreUnavailableError:
+            for entry in waiting:
+                entry.withdrawn = True
+            raise
+
+    async def __call__(self) -> None:
+        """Run the tasks in order. The request may be cancelled; they are not."""
+        if self._ran < len(self.tasks):
+            await asyncio.shield(self._dispatcher.engine.spawn(self._run()))
+
+    async def _run(self) -> None:
+        engine = self._dispatcher.engine
+        while self._ran < len(self.tasks):
+            task = self.tasks[self._ran]
+            self._ran += 1
+            if not isinstance(task, Entry):
+                await task()
+                continue
+            if self._waiting:
+                await self.admit()
+            if not (task.withdrawn or task.lost):
+                await engine.run(task)
+
+    def drop(self, reason: str) -> None:
+        """Forget the tasks that are not admitted, as FastAPI forgets those of a request that failed."""
+        waiting, self._waiting = self._waiting, []
+        for entry in waiting:
+            entry.withdrawn = True
+        if waiting:
+            names = ", ".join(f"{entry.record.func_name} ({entry.record.task_id})" for entry in waiting[:10])
+            logger.warning("%d task(s) dropped, because %s: %s", len(waiting), reason, names)
+
+    def _watch(self) -> None:
+        """Be told when the endpoint is left: by an exception, or well."""
+        self._watched = True
+        stack = self._scope.get(REQUEST_STACK if self._held else FUNCTION_STACK)
+        if stack is None:
+            return
+        if self._held:
+            stack.push(self._left)
+        else:
+            stack.push_async_exit(self._left_unheld)
+
+    def _left(self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> None:
+        if kind is not None:
+            self.drop(f"the endpoint raised {kind.__name__}: {error}")
+
+    async def _left_unheld(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Hold the response here, in an app whose manager has no middleware (its lifespan is written by hand)."""
+        self._left(kind, error, trace)
+        if self._waiting:
+            try:
+                await self.admit()
+            except StoreUnavailableError as failure:
+                logger.error("a request gets 503: %s", failure)
+                raise HTTPException(503, UNAVAILABLE) from failure
+
+
+class RequestTasks:
+    """What the middleware knows of the tasks of one request.
+
+    Attributes:
+        managed: The request's background tasks, once somebody asked for them.
+    """
+
+    __slots__ = ("_app", "_get_dispatcher", "_install", "_scope", "managed")
+
+    def __init__(
+        self,
+        get_dispatcher: Callable[[], Dispatcher | None],
+        scope: MutableMapping[str, Any],
+        install: Installation,
+    ) -> None:
+        self._get_dispatcher = get_dispatcher
+        self.managed: ManagedBackgroundTasks | None = None
+        self._scope = scope
+        self._app = scope.get("app")
+        self._install = install
+
+    def belongs_to(self, get_dispatcher: Callable[[], Dispatcher | None]) -> bool:
+        """Tell whether this request is served by the manager with that dispatcher."""
+        return self._get_dispatcher == get_dispatcher
+
+    def tasks(self) -> ManagedBackgroundTasks:
+        """Return the one instance of this request.
+
+        Raises:
+            NotStartedError: If the manager is not started.
+        """
+        if self.managed is None:
+            dispatcher = self._get_dispatcher()
+            if dispatcher is None:
+                raise NotStartedError(NOT_STARTED)
+            self.managed = ManagedBackgroundTasks(dispatcher, self._scope, held=True)
+        return self.managed
+
+    def injected(self) -> BackgroundTasks:
+        """Return what FastAPI is to inject: ours, or its own class in an app or a mounted app without a manager."""
+        if self._scope.get("app") is self._app and self._install.covers(self._scope):
+            return self.tasks()
+        return BackgroundTasks()
+
+
+NOT_STARTED: Final = (
+    "the TaskManager is not started: give the app to TaskAdmin(app, task_manager) or task_manager.init_app(app), and let "
+    "its lifespan run (in tests: `with TestClient(app) as client:`), or await task_manager.startup() yourself"
+)
+
+
+class Installation:
+    """Which routes of one app get the managed class injected.
+
+    Args:
+        everywhere: Each ``BackgroundTasks`` parameter (``auto_install=True``); otherwise only routes whose endpoint or
+            dependencies name ``ManagedBackgroundTasks``.
+    """
+
+    def __init__(self, *, everywhere: bool) -> None:
+        self.everywhere = everywhere
+        self._asks: dict[int, tuple[object, bool]] = {}
+
+    def covers(self, scope: MutableMapping[str, Any]) -> bool:
+        """Tell whether the request's route gets the managed class."""
+        if self.everywhere:
+            return True
+        route = scope.get("route")
+        known = self._asks.get(id(route))
+        if known is None or known[0] is not route:
+            known = self._asks[id(route)] = (route, _asks_for_managed(getattr(route, "dependant", None)))
+        return known[1]
+
+
+def _asks_for_managed(dependant: Any) -> bool:
+    if dependant is None:
+        return False
+    if dependant.background_tasks_param_name and dependant.call is not None:
+        parameter = fastapi_dependencies.get_typed_signature(dependant.call).parameters.get(
+            dependant.background_tasks_param_name
+        )
+        annotation = parameter.annotation if parameter is not None else None
+        if inspect.isclass(annotation) and issubclass(annotation, ManagedBackgroundTasks):
+            return True
+    return any(_asks_for_managed(each) for each in dependant.dependencies)
+
+
+current_request: ContextVar[RequestTasks | None] = ContextVar("taskflow_request", default=None)
+
+_PRIVATE_NAME: Final = "BackgroundTasks"
+
+
+def _injected() -> BackgroundTasks:
+    request = current_request.get()
+    return BackgroundTasks() if request is None else request.injected()
+
+
+def install() -> None:
+    """Let FastAPI ask us for the object that it injects for ``BackgroundTasks``. Harmless when done already.
+
+    Raises:
+        ConfigurationError: If this FastAPI release makes that object in another way.
+    """
+    current = getattr(fastapi_dependencies, _PRIVATE_NAME, None)
+    if current is _injected:
+        return
+    if current is not BackgroundTasks:
+        msg = (
+            f"auto_install does not work with FastAPI {fastapi.__version__}: fastapi.dependencies.utils.{_PRIVATE_NAME} is "
+            f"{current!r}. Use `tasks: ManagedBackgroundTasks = Depends(task_manager.get_tasks)` instead, and report this."
+        )
+        raise ConfigurationError(msg)
+    setattr(fastapi_dependencies, _PRIVATE_NAME, _injected)

@@ -1,0 +1,389 @@
+"""The only door in: every new task, retry by hand and cancellation goes through here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi_taskflow import clock
+from fastapi_taskflow.entry import Entry
+from fastapi_taskflow.errors import (
+    ConfigurationError,
+    InvalidTransitionError,
+    StoreUnavailableError,
+    TaskArgumentError,
+    TaskNotFoundError,
+)
+from fastapi_taskflow.task import lifecycle, payload
+from fastapi_taskflow.task.event import EventKind, TaskEvent
+from fastapi_taskflow.task.record import TaskRecord, TaskStatus, keyed_task_id, new_task_id
+from fastapi_taskflow.task.registry import import_target, split_call, target_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from fastapi_taskflow.engine import Engine
+    from fastapi_taskflow.journal import Journal
+    from fastapi_taskflow.observer import SendSpan, Tracing
+    from fastapi_taskflow.task.definition import TaskDefinition
+    from fastapi_taskflow.task.payload import Serializer
+    from fastapi_taskflow.task.registry import Registry
+
+RETRYABLE: Final = frozenset({TaskStatus.FAILED, TaskStatus.INTERRUPTED, TaskStatus.CANCELLED, TaskStatus.REJECTED})
+CANCEL_NOTICE: Final = 1.0
+"""Seconds that a cancel request waits for a running async task to end, so that its answer can say so."""
+
+CALLS_KEPT: Final = 1_000
+"""Calls of unsuccessful tasks kept for a retry by hand, in a store that does not keep arguments."""
+
+
+class Dispatcher:
+    """Makes records from calls, has them stored, and hands them to the engine.
+
+    Args:
+        journal: The way into the store.
+        engine: Where admitted tasks go.
+        registry: The known functions.
+        tracing: Makes the send span.
+        owner: The id of this instance.
+        commit_timeout: Seconds to wait for the store.
+        serializer: For arguments of other types, by the user's choice.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        engine: Engine,
+        registry: Registry,
+        tracing: Tracing,
+        *,
+        owner: str,
+        commit_timeout: float,
+        serializer: Serializer | None = None,
+    ) -> None:
+        self.engine = engine
+        self.owner = owner
+        self._journal = journal
+        self._registry = registry
+        self._tracing = tracing
+        self._commit_timeout = commit_timeout
+        self._serializer = serializer
+        self._persistent = journal.store.persistent
+        self._calls: OrderedDict[str, Entry] = OrderedDict()
+
+    # -- in ----------------------------------------------------------------------------------------------------------
+
+    def prepare(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        tags: Sequence[str] = (),
+        idempotency_key: str | None = None,
+        source: str = "request",
+    ) -> Entry:
+        """Make the entry of a new task, with its send span. Does no I/O and may be called in any thread.
+
+        Raises:
+            TaskArgumentError: If an argument cannot be stored.
+            ConfigurationError: If ``func`` is not callable, or tags or key are of the wrong type.
+        """
+        if type(func) is functools.partial:
+            func, args, kwargs = split_call(func, args, kwargs)
+        if not callable(func):
+            msg = f"the first argument must be a function, not {func!r}"
+            raise ConfigurationError(msg)
+        definition = self._registry.resolve(func)
+        if idempotency_key is None:
+            task_id = new_task_id()
+        else:
+            task_id = keyed_task_id(definition.name, checked_key(idempotency_key))
+        target, text = self._stored_call(func, args, kwargs) if self._persistent else (None, None)
+        queue = definition.queue
+        span = self._tracing.send(definition, task_id, queue=queue, source=source, priority=0)
+        now = clock.now()
+        record = TaskRecord(
+            task_id,
+            definition.name,
+            TaskStatus.PENDING,
+            now,
+            owner=self.owner,
+            queue=queue,
+            source=source,
+            executor="async" if definition.is_async else "thread",
+            max_attempts=1 + definition.retries,
+            ready_at=now,
+            tags=checked_tags(tags) if tags else (),
+            idempotency_key=idempotency_key,
+            payload=text,
+            target=target,
+            requeue_on_interrupt=definition.requeue_on_interrupt,
+            traceparent=span.traceparent if span is not None else None,
+            tracestate=span.tracestate if span is not None else None,
+        )
+        return Entry(record, definition, func, args, kwargs)
+
+    async def admit(self, entries: Sequence[Entry]) -> None:
+        """Have new tasks stored; on return they are committed (if the store is persistent) and may run.
+
+        One whose key is taken is not admitted: the first one stands for it.
+
+        Raises:
+            StoreUnavailableError: If the store did not commit in time. The tasks are withdrawn.
+        """
+        journal = self._journal
+        fresh: list[Entry] = []
+        waits: list[asyncio.Future[None]] = []
+        keyed = False
+        for entry in entries:
+            record = entry.record
+            if record.idempotency_key is not None:
+                keyed = True
+                if record.task_id in journal.live:
+                    entry.lost = True
+                    first = journal.commit_of(record.task_id)
+                    if first is not None:
+                        waits.append(first)
+                    continue
+            fresh.append(entry)
+        if fresh:
+            committed = journal.admit(fresh)
+            if self._persistent or keyed:
+                waits.append(committed)
+        if waits:
+            await self._committed(waits, fresh)
+        now = clock.now()
+        for entry in fresh:
+            if not entry.lost:
+                entry.admitted = True
+                journal.publish(TaskEvent(EventKind.ENQUEUED, entry.record, now))
+
+    async def _committed(self, waits: list[asyncio.Future[None]], fresh: list[Entry]) -> None:
+        try:
+            async with asyncio.timeout(self._commit_timeout):
+                for future in waits:
+                    await asyncio.shield(future)
+        except TimeoutError:
+            await self._give_up(fresh)
+            msg = f"the store did not commit within {self._commit_timeout:g} s; the tasks were withdrawn, try again"
+            raise StoreUnavailableError(msg) from None
+        except asyncio.CancelledError:
+            await self._give_up(fresh)
+            raise
+
+    async def _give_up(self, fresh: list[Entry]) -> None:
+        """Withdraw what the store may or may not hold by now.
+
+        A task with a key stays if the commit is under way: the client's second try gets the same id, and it runs once.
+        """
+        for entry in fresh:
+            under_way = self._journal.commit_of(entry.record.task_id)
+            self._journal.withdraw(entry)
+            if under_way is not None and entry.record.task_id in self._journal.live:
+                self.engine.spawn(self._after_late_commit(entry, under_way))
+
+    async def _after_late_commit(self, entry: Entry, commit: asyncio.Future[None]) -> None:
+        await asyncio.shield(commit)
+        if entry.committed is None or entry.lost:
+            return
+        if entry.record.idempotency_key is not None:
+            entry.withdrawn = False
+            entry.admitted = True
+            await self.engine.run(entry)
+            return
+        now = clock.now()
+        record = lifecycle.reject(entry.record, at=now, reason="withdrawn: its request got 503, the store was too slow")
+        self._journal.append(entry, record)
+        self._journal.publish(TaskEvent(EventKind.FINISHED, record, now))
+
+    async def enqueue(self, entry: Entry) -> str:
+        """Admit one task and submit it; return its id.
+
+        Raises:
+            StoreUnavailableError: If the store did not commit in time.
+        """
+        await self.admit([entry])
+        if entry.admitted:
+            self.engine.submit(entry)
+        return entry.record.task_id
+
+    def _stored_call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[str | None, str | None]:
+        """Return where the function is found again, and the call as text.
+
+        A bound method's object is its first argument. If that cannot be stored, the task runs here all the same, but
+        no other process can run it: there is no text then, though the other arguments are checked as always.
+        """
+        bound = getattr(func, "__self__", None)
+        if bound is None or isinstance(bound, type):
+            return target_of(func), payload.encode(func, args, kwargs, serializer=self._serializer)
+        plain = getattr(func, "__func__", None)
+        if plain is not None:
+            with contextlib.suppress(TaskArgumentError):
+                return target_of(plain), payload.encode(func, (bound, *args), kwargs, serializer=self._serializer)
+        payload.encode(func, args, kwargs, serializer=self._serializer)
+        return None, None
+
+    # -- by hand -----------------------------------------------------------------------------------------------------
+
+    async def cancel(self, task_id: str) -> TaskRecord:
+        """Cancel a task; return its record as it is then.
+
+        A pending one does not start. A running async one gets ``CancelledError``. A running sync one is asked through
+        its context's ``cancelled`` and stays ``running`` until it really ends.
+
+        Raises:
+            TaskNotFoundError: If there is no such task.
+            InvalidTransitionError: If it has ended, or runs in another process.
+        """
+        entry = self._journal.live.get(task_id)
+        if entry is None or entry.lost:
+            record = await self._journal.store.get(task_id)
+            if record is None:
+                raise TaskNotFoundError(task_id)
+            lifecycle.target(record.status, lifecycle.Transition.CANCEL)
+            msg = f"task {task_id} is held by another instance ({record.owner}), which alone can cancel it"
+            raise InvalidTransitionError(msg)
+        lifecycle.target(entry.record.status, lifecycle.Transition.CANCEL)
+        if entry.record.status is TaskStatus.PENDING:
+            now = clock.now()
+            record = lifecycle.cancel(entry.record, at=now, reason="cancelled before it started")
+            self._journal.append(entry, record)
+            self._journal.publish(TaskEvent(EventKind.FINISHED, record, now))
+            async with asyncio.timeout(self._commit_timeout):
+                await asyncio.shield(self._journal.next_commit())
+            return entry.record
+        entry.cancel_requested = True
+        if entry.context is not None:
+            entry.context.request_cancel()
+        if entry.runner is not None:
+            ended = entry.ended = entry.ended or asyncio.Event()
+            entry.runner.cancel()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), CANCEL_NOTICE)
+        return entry.record
+
+    async def retry(self, task_id: str) -> TaskRecord:
+        """Run an unsuccessful task again, as a new task in a new trace linked to the old one; return the new record.
+
+        Raises:
+            TaskNotFoundError: If there is no such task.
+            InvalidTransitionError: If its status does not allow it, or its call cannot be made again.
+            StoreUnavailableError: If the store did not commit in time.
+        """
+        record = await self._journal.get(task_id)
+        if record is None:
+            raise TaskNotFoundError(task_id)
+        if record.status not in RETRYABLE:
+            allowed = ", ".join(sorted(status.value for status in RETRYABLE))
+            msg = f"cannot retry a task that is {record.status.value}; only one that is {allowed}"
+            raise InvalidTransitionError(msg)
+        entry = self._again(record)
+        await self.enqueue(entry)
+        return entry.record
+
+    def _again(self, old: TaskRecord) -> Entry:
+        kept = self._calls.get(old.task_id)
+        if kept is not None:
+            definition, func, args, kwargs = kept.definition, kept.func, kept.args, kept.kwargs
+        elif old.payload is not None:
+            try:
+                definition, func, args, kwargs = self.call_of(old)
+            except TaskArgumentError as error:
+                raise InvalidTransitionError(str(error)) from error
+        else:
+            msg = f"task {old.task_id} cannot be retried: its arguments were not kept"
+            raise InvalidTransitionError(msg)
+        task_id, now = new_task_id(), clock.now()
+        span: SendSpan | None = self._tracing.send(
+            definition, task_id, queue=old.queue, source="retry", priority=old.priority, link=old.traceparent
+        )
+        record = TaskRecord(
+            task_id,
+            definition.name,
+            TaskStatus.PENDING,
+            now,
+            owner=self.owner,
+            queue=old.queue,
+            priority=old.priority,
+            source="retry",
+            executor=old.executor,
+            max_attempts=1 + definition.retries,
+            ready_at=now,
+            tags=old.tags,
+            payload=old.payload,
+            target=old.target,
+            retry_of=old.task_id,
+            requeue_on_interrupt=definition.requeue_on_interrupt,
+            traceparent=span.traceparent if span is not None else None,
+            tracestate=span.tracestate if span is not None else None,
+        )
+        return Entry(record, definition, func, args, kwargs)
+
+    def call_of(
+        self, record: TaskRecord
+    ) -> tuple[TaskDefinition, Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+        """Return the call of a stored record, ready to be made again.
+
+        Raises:
+            TaskArgumentError: If the function or a value's class is not there any more, or the text cannot be read.
+        """
+        definition = self._registry.find(record.func_name, record.target)
+        found = definition is not None and (record.target is not None or definition.declared)
+        if not found or definition is None or record.payload is None:
+            where = f" ({record.target})" if record.target else ""
+            msg = (
+                f"the function of task {record.func_name!r}{where} cannot be found again; only decorated and "
+                "module-level functions, and methods of objects that can be stored, run after a restart"
+            )
+            raise TaskArgumentError(msg, argument="func")
+        args, kwargs = payload.decode(record.payload, serializer=self._serializer)
+        func = definition.func
+        if record.target is not None and record.target != target_of(func):
+            # A decorator above @task, or a method found through a subclass: the stored name is what the caller used.
+            func = import_target(record.target) or func
+        return definition, func, args, kwargs
+
+    def keep_call(self, entry: Entry) -> None:
+        """Remember the call of an unsuccessful task, where the store keeps no arguments."""
+        if self._persistent or entry.record.status not in RETRYABLE:
+            return
+        self._calls[entry.record.task_id] = entry
+        if len(self._calls) > CALLS_KEPT:
+            self._calls.popitem(last=False)
+
+
+def checked_tags(tags: object) -> tuple[str, ...]:
+    """Return ``tags`` as a tuple of text.
+
+    Raises:
+        ConfigurationError: If it is a single string, or holds anything but text.
+    """
+    if isinstance(tags, str) or not isinstance(tags, list | tuple | set | frozenset):
+        msg = f"tags must be a list of strings, not {tags!r}"
+        raise ConfigurationError(msg)
+    for tag in tags:
+        if not isinstance(tag, str):
+            msg = f"every tag must be a string, not {tag!r}"
+            raise ConfigurationError(msg)
+    return tuple(tags)
+
+
+def checked_key(key: object) -> str:
+    """Return the idempotency key.
+
+    Raises:
+        ConfigurationError: If it is empty, too long, or not text.
+    """
+    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARS:
+        msg = f"idempotency_key must be a string of 1 to {MAX_KEY_CHARS} characters, not {key!r}"
+        raise ConfigurationError(msg)
+    return key
+
+
+MAX_KEY_CHARS: Final = 512

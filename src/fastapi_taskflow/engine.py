@@ -1,0 +1,36 @@
+"""The seam to where an admitted task goes next. Fillings are in ``engines/``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable
+
+    from fastapi_taskflow.entry import Entry
+
+    RunEntry = Callable[[Entry], Awaitable[float | None]]
+    """Runs one attempt; returns when the next one is due (seconds since the Unix epoch), or None."""
+
+
+class Engine(Protocol):
+    """Brings admitted tasks to a runner."""
+
+    def start(self, run: RunEntry) -> None:
+        """Begin to take tasks for ``run``."""
+
+    def spawn(self, work: Awaitable[None]) -> asyncio.Task[Any]:
+        """Run ``work`` in an asyncio task of its own, in the caller's context, and see it through at shutdown."""
+
+    async def run(self, entry: Entry) -> None:
+        """Run ``entry`` until its attempt has ended. A later attempt is started when it is due."""
+
+    def submit(self, entry: Entry) -> asyncio.Task[Any]:
+        """Run ``entry`` on its own, at once or when it is due."""
+
+    async def stop(self, *, within: float) -> bool:
+        """Start nothing more and let what runs finish within that many seconds; return whether all did."""
+
+    async def abort(self, *, within: float) -> None:
+        """Cancel what still runs, and wait that many seconds for it to notice."""

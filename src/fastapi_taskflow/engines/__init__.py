@@ -1,0 +1,1 @@
+"""Where an admitted task goes next: fillings of ``engine.Engine``."""

@@ -1,0 +1,109 @@
+"""Runs tasks in this process, on the loop that serves the requests."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi_taskflow import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from fastapi_taskflow.engine import RunEntry
+    from fastapi_taskflow.entry import Entry
+
+LONGEST_TIMER: Final = 86_400.0
+RECOVERED_AT_ONCE: Final = 64
+
+
+class LocalEngine:
+    """Starts each task as soon as it may run.
+
+    Args:
+        max_concurrent_tasks: Attempts at the same time, or None for no limit. One that waits to be retried holds no place.
+    """
+
+    def __init__(self, max_concurrent_tasks: int | None) -> None:
+        self._limit = max_concurrent_tasks
+        self._places: asyncio.Semaphore | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._run: RunEntry | None = None
+        self._stopping = False
+
+    @property
+    def running(self) -> bool:
+        """Whether it takes tasks."""
+        return self._run is not None and not self._stopping
+
+    def start(self, run: RunEntry) -> None:
+        """Begin to take tasks for ``run``."""
+        self._run = run
+        self._stopping = False
+        self._places = asyncio.Semaphore(self._limit) if self._limit is not None else None
+
+    def spawn(self, work: Awaitable[None]) -> asyncio.Task[Any]:
+        """Run ``work`` in an asyncio task of its own, in the caller's context, and see it through at shutdown."""
+        task: asyncio.Task[Any] = asyncio.ensure_future(work)  # type: ignore[assignment]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def run(self, entry: Entry) -> None:
+        """Run ``entry`` until its attempt has ended. A retry without a delay follows at once, another one when due."""
+        run = self._run
+        if run is None or self._stopping:
+            return
+        while True:
+            run_at = entry.record.run_at
+            if run_at is not None and run_at > clock.now():
+                self._plan(entry, run_at)
+                return
+            if self._places is None:
+                due = await run(entry)
+            else:
+                async with self._places:
+                    due = None if self._stopping else await run(entry)
+            if due is None or self._stopping:
+                return
+
+    def submit(self, entry: Entry) -> asyncio.Task[Any]:
+        """Run ``entry`` on its own, at once or when it is due."""
+        return self.spawn(self.run(entry))
+
+    def cancel_timer(self, task_id: str) -> None:
+        """Forget that a task is due later."""
+        timer = self._timers.pop(task_id, None)
+        if timer is not None:
+            timer.cancel()
+
+    async def stop(self, *, within: float) -> bool:
+        """Start nothing more and let what runs finish within that many seconds; return whether all did."""
+        self._stopping = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        others = self._tasks - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=within)
+        return not any(not task.done() for task in others)
+
+    async def abort(self, *, within: float) -> None:
+        """Cancel what still runs, and wait that many seconds for it to notice."""
+        others = self._tasks - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=within)
+        self._tasks.clear()
+
+    def _plan(self, entry: Entry, run_at: float) -> None:
+        loop = asyncio.get_running_loop()
+        wait = min(max(0.0, run_at - clock.now()), LONGEST_TIMER)
+        self._timers[entry.record.task_id] = loop.call_later(wait, self._due, entry)
+
+    def _due(self, entry: Entry) -> None:
+        self._timers.pop(entry.record.task_id, None)
+        if not self._stopping:
+            self.submit(entry)

@@ -1,0 +1,62 @@
+"""A live task in this process: its newest record and what is needed to run it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping
+
+    from fastapi_taskflow.task.context import TaskContext
+    from fastapi_taskflow.task.definition import TaskDefinition
+    from fastapi_taskflow.task.record import TaskRecord
+
+
+class Entry:
+    """One task from ``add_task`` until its end is stored. Changed on the loop's thread only, once admitted.
+
+    Attributes:
+        record: The newest record.
+        committed: What the store holds of it, or None while it holds nothing.
+        definition: The task's definition.
+        func: What is called: the definition's function, or a bound method of it.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        admitted: Whether it was taken in: it runs from here on. Before that it can be withdrawn without a trace.
+        lost: Whether another instance took it over; nothing of it is written any more.
+        withdrawn: Whether the request that added it failed, so that it must not run.
+        cancel_requested: Whether somebody asked for its cancellation while it ran.
+        context: The running attempt's context.
+        runner: The asyncio task that awaits an async attempt.
+        ended: Set when the task has ended, for those who wait; made on demand.
+        checkpoint_due: Whether the lines of the running attempt are to be stored soon.
+    """
+
+    __slots__ = (
+        "admitted", "args", "cancel_requested", "checkpoint_due", "committed", "context", "definition", "ended", "func",
+        "kwargs", "lost", "record", "runner", "withdrawn",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        record: TaskRecord,
+        definition: TaskDefinition,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        self.record = record
+        self.definition = definition
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs
+        self.committed: TaskRecord | None = None
+        self.admitted = False
+        self.lost = False
+        self.withdrawn = False
+        self.cancel_requested = False
+        self.context: TaskContext | None = None
+        self.runner: asyncio.Task[Any] | None = None
+        self.ended: asyncio.Event | None = None
+        self.checkpoint_due = False

@@ -1,0 +1,344 @@
+"""The live index of this process, and the way of every change into the store.
+
+Changes are written behind, in batches: while one batch commits, the next one forms, and states of a task that follow
+each other within it become one row. Each event goes out to the observers as the change is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from fastapi_taskflow import clock
+from fastapi_taskflow.errors import StoreError, StoreUnavailableError
+from fastapi_taskflow.store import Change
+from fastapi_taskflow.task.event import EventKind, TaskEvent
+from fastapi_taskflow.task.record import TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from fastapi_taskflow.entry import Entry
+    from fastapi_taskflow.observer import Observer
+    from fastapi_taskflow.store import FunctionStats, Page, Store, TaskQuery, WriteResult
+    from fastapi_taskflow.task.record import LogEntry, TaskRecord
+
+logger = logging.getLogger("fastapi_taskflow.journal")
+
+RETRY_FIRST: Final = 0.05
+RETRY_MOST: Final = 2.0
+READ_AFTER: Final = 0.25
+CHECKPOINT_AFTER: Final = 0.5
+"""Seconds after which the lines of a running task are stored: other workers see them, and a crash leaves them."""
+
+
+class Journal:
+    """Write-behind with group commit in front of one store.
+
+    Args:
+        store: Where changes go.
+        observers: Who is told of events, in this order.
+        max_backlog: Changes that may wait for the store; beyond that nothing new is taken in.
+        on_flush: Told the seconds that each commit took.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        observers: Sequence[Observer],
+        *,
+        max_backlog: int,
+        on_flush: Callable[[float], None] | None = None,
+    ) -> None:
+        self.store = store
+        self.live: dict[str, Entry] = {}
+        self._observers = tuple(observers)
+        self._max_backlog = max_backlog
+        self._on_flush = on_flush
+        self._dirty: dict[str, Entry] = {}
+        self._in_flight: dict[str, TaskRecord] = {}
+        self._next: asyncio.Future[None] | None = None
+        self._current: asyncio.Future[None] | None = None
+        self._wake: asyncio.Future[None] | None = None
+        self._flusher: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._failing = False
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to write. Call it on the loop that everything else runs on."""
+        self._loop = asyncio.get_running_loop()
+        self._flusher = self._loop.create_task(self._flush_for_ever(), name="taskflow-journal")
+
+    async def stop(self, *, within: float) -> bool:
+        """Write what is left, for at most ``within`` seconds, and end. Return whether all of it was written."""
+        done = True
+        if self._dirty or self._in_flight:
+            try:
+                await asyncio.wait_for(self.flushed(), within)
+            except TimeoutError:
+                done = False
+                logger.error("the store did not take %d changes before the shutdown ended", self.backlog)
+        if self._flusher is not None:
+            self._flusher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._flusher
+            self._flusher = None
+        self.live.clear()
+        self._dirty.clear()
+        return done
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    @property
+    def backlog(self) -> int:
+        """How many changes are not committed yet."""
+        return len(self._dirty) + len(self._in_flight)
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last write failed and is being tried again."""
+        return self._failing
+
+    def admit(self, entries: Iterable[Entry]) -> asyncio.Future[None]:
+        """Take new entries in, as one batch; the future is done when they are committed.
+
+        Raises:
+            StoreUnavailableError: If too many changes wait already.
+        """
+        if self.backlog >= self._max_backlog:
+            msg = f"{self.backlog} changes wait for the store already; no new task is taken in until it catches up"
+            raise StoreUnavailableError(msg)
+        for entry in entries:
+            task_id = entry.record.task_id
+            self.live[task_id] = entry
+            self._dirty[task_id] = entry
+        return self.next_commit()
+
+    def append(self, entry: Entry, record: TaskRecord) -> None:
+        """Make ``record`` the newest of ``entry`` and have it written soon."""
+        entry.record = record
+        if entry.lost:
+            return
+        self._dirty[record.task_id] = entry
+        wake = self._wake
+        if wake is not None:
+            self._wake = None
+            wake.set_result(None)
+
+    def next_commit(self) -> asyncio.Future[None]:
+        """Return a future that is done when all that was appended so far is committed."""
+        future = self._next
+        if future is None:
+            future = self._next = self._running_loop().create_future()
+        wake = self._wake
+        if wake is not None:
+            self._wake = None
+            wake.set_result(None)
+        return future
+
+    async def flushed(self) -> None:
+        """Wait until nothing waits for the store."""
+        while self._dirty or self._in_flight:
+            await asyncio.shield(self.next_commit())
+
+    def commit_of(self, task_id: str) -> asyncio.Future[None] | None:
+        """Return the future of the commit that a live task waits for, or None if it is committed."""
+        if task_id in self._dirty:
+            return self.next_commit()
+        return self._current if task_id in self._in_flight else None
+
+    def withdraw(self, entry: Entry) -> None:
+        """Forget a new entry whose request failed. One that the store may hold by now is rejected there."""
+        entry.withdrawn = True
+        task_id = entry.record.task_id
+        if self.live.get(task_id) is not entry:
+            return
+        if task_id not in self._in_flight and entry.committed is None:
+            self._dirty.pop(task_id, None)
+            del self.live[task_id]
+
+    async def _flush_for_ever(self) -> None:
+        pause = RETRY_FIRST
+        while True:
+            if not self._dirty:
+                if self._next is not None:
+                    done, self._next = self._next, None
+                    _resolve(done)
+                wake = self._wake = self._running_loop().create_future()
+                await wake
+                continue
+            if await self._flush_once():
+                pause = RETRY_FIRST
+            else:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, RETRY_MOST)
+
+    async def _flush_once(self) -> bool:
+        batch, self._dirty = self._dirty, {}
+        self._current, self._next = self._next, None
+        changes = [Change(entry.record, entry.committed) for entry in batch.values()]
+        self._in_flight = {change.record.task_id: change.record for change in changes}
+        began = time.perf_counter()
+        try:
+            result = await self.store.write(changes)
+        except StoreError as error:
+            self._take_back(batch, error)
+            return False
+        except Exception as error:
+            logger.exception("the store failed in an unforeseen way; the changes are kept and tried again")
+            self._take_back(batch, error)
+            return False
+        if self._on_flush is not None:
+            self._on_flush(time.perf_counter() - began)
+        if self._failing:
+            self._failing = False
+            logger.warning("the store works again; %d changes were written", len(changes))
+        self._settle(batch, changes, result)
+        done, self._current = self._current, None
+        if done is not None:
+            _resolve(done)
+        return True
+
+    def _settle(self, batch: Mapping[str, Entry], changes: Sequence[Change], result: WriteResult) -> None:
+        refused = result.duplicates | result.stale
+        self._in_flight = {}
+        for change in changes:
+            record = change.record
+            entry = batch[record.task_id]
+            if refused and record.task_id in refused:
+                self._drop(entry, record, stale=record.task_id in result.stale)
+                continue
+            entry.committed = record
+            if entry.record is record and record.finished:
+                self.live.pop(record.task_id, None)
+
+    def _drop(self, entry: Entry, record: TaskRecord, *, stale: bool) -> None:
+        entry.lost = True
+        self._dirty.pop(record.task_id, None)
+        if self.live.get(record.task_id) is entry:
+            del self.live[record.task_id]
+        if stale:
+            logger.warning(
+                "task %s (%s) was taken over by another instance; this one's %s is not kept",
+                record.task_id, record.func_name, record.status.value,
+            )  # fmt: skip
+
+    def _take_back(self, batch: dict[str, Entry], error: Exception) -> None:
+        if not self._failing:
+            self._failing = True
+            logger.error("the store does not take changes: %s; they are kept and tried again", error)
+        self._in_flight = {}
+        for task_id, entry in batch.items():
+            if entry.withdrawn and entry.committed is None:
+                if self.live.get(task_id) is entry:
+                    del self.live[task_id]
+            elif task_id not in self._dirty:
+                self._dirty[task_id] = entry
+        waiting, self._current = self._current, None
+        if waiting is None:
+            return
+        if self._next is None:
+            self._next = waiting
+        else:
+            self._next.add_done_callback(lambda _: _resolve(waiting))
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    def publish(self, event: TaskEvent) -> None:
+        """Tell every observer. One that fails is logged and stops nothing."""
+        for observer in self._observers:
+            try:
+                observer.observe(event)
+            except Exception:
+                logger.exception("%s failed on %s", type(observer).__name__, event.kind.value)
+
+    def logged(self, entry: Entry, line: LogEntry) -> None:
+        """Take note of a line that the running task wrote; may be called from any thread."""
+        self.publish(TaskEvent(EventKind.LOGGED, entry.record, line.at, log=line))
+        if not entry.checkpoint_due:
+            entry.checkpoint_due = True
+            self._running_loop().call_soon_threadsafe(self._plan_checkpoint, entry)
+
+    def _plan_checkpoint(self, entry: Entry) -> None:
+        self._running_loop().call_later(CHECKPOINT_AFTER, self._checkpoint, entry)
+
+    def _checkpoint(self, entry: Entry) -> None:
+        entry.checkpoint_due = False
+        record = with_live_logs(entry)
+        if record is not entry.record and self.live.get(record.task_id) is entry:
+            self.append(entry, record.evolve())
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    async def get(self, task_id: str) -> TaskRecord | None:
+        """Return the newest record: of the live task here, else of the store."""
+        entry = self.live.get(task_id)
+        if entry is not None and (entry.admitted or entry.committed is not None):
+            return with_live_logs(entry)
+        return await self.store.get(task_id)
+
+    async def list(self, query: TaskQuery) -> Page:
+        """Return one page of the store, after what was appended before, with the lines of what runs here."""
+        await self._caught_up()
+        page = await self.store.list(query)
+        live = self.live
+        records = tuple(
+            with_live_logs(live[r.task_id]) if r.task_id in live and r.status is live[r.task_id].record.status else r
+            for r in page.records
+        )
+        return dataclasses.replace(page, records=records)
+
+    async def stats(self) -> Mapping[str, FunctionStats]:
+        """Return the store's counters per function, after what was appended before."""
+        await self._caught_up()
+        return await self.store.stats()
+
+    async def _caught_up(self) -> None:
+        """Let a reader see what was just done here; a store that is in trouble makes nobody wait for long."""
+        if self._dirty or self._in_flight:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self.next_commit()), READ_AFTER)
+
+    def live_counts(self) -> Mapping[tuple[str, TaskStatus], int]:
+        """Return how many tasks wait and run in this process, by queue and status."""
+        return Counter((entry.record.queue, entry.record.status) for entry in tuple(self.live.values()))
+
+    def oldest_pending(self, queue: str) -> float | None:
+        """Return since when the longest waiting task of ``queue`` here could have run; None if none waits."""
+        now = clock.now()
+        ready = [
+            entry.record.ready_at
+            for entry in tuple(self.live.values())
+            if entry.record.status is TaskStatus.PENDING and entry.record.queue == queue
+        ]
+        return min((at for at in ready if at <= now), default=None)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            msg = "the journal was not started"
+            raise RuntimeError(msg)
+        return self._loop
+
+
+def with_live_logs(entry: Entry) -> TaskRecord:
+    """Return the entry's record with the lines that its running attempt wrote so far."""
+    record, context = entry.record, entry.context
+    if context is None or record.status is not TaskStatus.RUNNING:
+        return record
+    lines = context.logs
+    earlier = tuple(line for line in record.logs if line.attempt != record.attempt)
+    if len(earlier) + len(lines) == len(record.logs):
+        return record
+    return dataclasses.replace(record, logs=(*earlier, *lines))
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,459 @@
+"""``TaskManager``: builds everything, and starts and stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from fastapi import BackgroundTasks, FastAPI, Request  # noqa: TC002 - FastAPI reads the annotations of get_tasks
+
+from fastapi_taskflow import background
+from fastapi_taskflow.background import SCOPE_KEY, Installation, ManagedBackgroundTasks, RequestTasks
+from fastapi_taskflow.dispatcher import Dispatcher
+from fastapi_taskflow.engines.local import LocalEngine
+from fastapi_taskflow.errors import ConfigurationError, LifecycleConflictError, NotStartedError
+from fastapi_taskflow.executors.coroutine import CoroutineExecutor
+from fastapi_taskflow.executors.thread import ThreadExecutor
+from fastapi_taskflow.journal import Journal
+from fastapi_taskflow.middleware import TaskMiddleware
+from fastapi_taskflow.runner import Runner
+from fastapi_taskflow.services.heartbeat import Heartbeat, this_instance
+from fastapi_taskflow.services.recovery import Recovery
+from fastapi_taskflow.services.retention import Retention
+from fastapi_taskflow.settings import Settings, require_number, require_positive
+from fastapi_taskflow.stores.memory import MemoryStore
+from fastapi_taskflow.task.definition import TaskDefinition, calls_async, code_name, short_name
+from fastapi_taskflow.task.registry import Registry
+from fastapi_taskflow.telemetry.logs import FileLogger, ObserverPump
+from fastapi_taskflow.telemetry.metrics import OtelMetrics
+from fastapi_taskflow.telemetry.prometheus import PrometheusMetrics
+from fastapi_taskflow.telemetry.spans import SpanCapture
+from fastapi_taskflow.telemetry.tracing import OtelTracing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+    from typing import Literal, ParamSpec, TypeVar
+
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+    from prometheus_client import CollectorRegistry
+
+    from fastapi_taskflow.observer import Observer
+    from fastapi_taskflow.store import Store
+    from fastapi_taskflow.task.payload import Serializer
+    from fastapi_taskflow.telemetry.logs import TaskObserver
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+logger = logging.getLogger("fastapi_taskflow")
+
+ABORT_WAIT = 2.0
+FLUSH_WAIT = 10.0
+
+
+class TaskManager:
+    """The tasks of one application.
+
+    Args:
+        snapshot_db: Path of the SQLite file that keeps the tasks; None keeps them in memory, until the process ends.
+        snapshot_backend: A database URL instead, such as ``sqlite+aiosqlite:///tasks.db``, or a `Store` of your own.
+        requeue_pending: Run what had not started when the process stopped. Otherwise it becomes ``interrupted``.
+        retention_days: Delete finished records after so many days; None keeps them.
+        log_file: A file that gets each line of `task_log`, and with ``log_lifecycle`` each change of status.
+        log_file_max_bytes: Size at which the file is rotated.
+        log_file_backup_count: Rotated files to keep.
+        log_file_mode: ``rotate``, or ``watched`` where logrotate moves the file.
+        log_lifecycle: Write changes of status to ``log_file`` too.
+        loggers: Observers that are told of each line and each change of status, off the request's way.
+        max_sync_threads: Sync tasks at the same time.
+        max_concurrent_tasks: Tasks at the same time; None is without limit.
+        max_finished: Finished tasks that the memory store remembers.
+        commit_timeout: Seconds that a request waits for its tasks to be stored before it fails with 503.
+        shutdown_timeout: Seconds that running tasks have to finish at shutdown.
+        serializer: For arguments of types that are not supported, such as ``PickleSerializer()``.
+        synchronous: SQLite's ``synchronous``: ``NORMAL`` survives a crash of the process, ``FULL`` a power loss too.
+        capture_spans: Keep the app's own spans that run under a task with its record.
+        trace_relationship: ``parent`` puts attempts into the request's trace; ``link`` begins a new one, linked to it.
+        tracer_provider: Used instead of the global one.
+        meter_provider: Used instead of the global one.
+        registry: Prometheus metrics go here instead of to a registry of the manager's own.
+
+    Raises:
+        ConfigurationError: If an option, or a combination, is wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        snapshot_db: str | Path | None = None,
+        snapshot_backend: str | Store | None = None,
+        requeue_pending: bool = False,
+        retention_days: float | None = None,
+        log_file: str | Path | None = None,
+        log_file_max_bytes: int = 10 * 1024 * 1024,
+        log_file_backup_count: int = 5,
+        log_file_mode: Literal["rotate", "watched"] = "rotate",
+        log_lifecycle: bool = False,
+        loggers: Iterable[TaskObserver] | None = None,
+        max_sync_threads: int | None = None,
+        max_concurrent_tasks: int | None = None,
+        max_finished: int = 10_000,
+        commit_timeout: float = 5.0,
+        shutdown_timeout: float = 30.0,
+        serializer: Serializer | None = None,
+        synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
+        capture_spans: bool = True,
+        trace_relationship: Literal["parent", "link"] = "parent",
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        defaults = Settings()
+        self.settings = Settings(
+            requeue_pending=requeue_pending,
+            retention_days=retention_days,
+            max_sync_threads=defaults.max_sync_threads if max_sync_threads is None else max_sync_threads,
+            max_concurrent_tasks=max_concurrent_tasks,
+            commit_timeout=commit_timeout,
+            shutdown_timeout=shutdown_timeout,
+        )
+        self.retention_days = retention_days
+        self.store: Store = _store_from(
+            snapshot_db, snapshot_backend, max_finished=max_finished, synchronous=synchronous
+        )
+        self._serializer = serializer
+        self._started_by: str | None = None
+        self._lock: asyncio.Lock | None = None
+        self._one_request_users = 0
+        self._apps: dict[int, tuple[FastAPI, Installation, str]] = {}
+
+        self._capture = SpanCapture() if capture_spans else None
+        self._tracing = OtelTracing(
+            tracer_provider=tracer_provider, trace_relationship=trace_relationship, capture=self._capture
+        )
+        self.journal: Journal | None = None
+        self.dispatcher: Dispatcher | None = None
+        self.prometheus = PrometheusMetrics(
+            registry=registry,
+            live_counts=lambda: self.journal.live_counts() if self.journal is not None else {},
+            oldest_pending=lambda queue: self.journal.oldest_pending(queue) if self.journal is not None else None,
+            backlog=lambda: self.journal.backlog if self.journal is not None else 0,
+            limits=lambda: {"default": max_concurrent_tasks} if max_concurrent_tasks is not None else {},
+        )
+        self.registry = Registry(on_add=self.prometheus.declare)
+        observers = list(loggers or ())
+        if log_file is not None:
+            observers.append(
+                FileLogger(
+                    log_file,
+                    max_bytes=log_file_max_bytes,
+                    backup_count=log_file_backup_count,
+                    mode=log_file_mode,
+                    lifecycle=log_lifecycle,
+                )
+            )
+        self._pump = ObserverPump(observers)
+        self._observers: list[Observer] = [self.prometheus, OtelMetrics(meter_provider=meter_provider), self._pump]
+
+    # -- declaring tasks ---------------------------------------------------------------------------------------------
+
+    def task(
+        self,
+        *,
+        retries: int = 0,
+        delay: float = 0.0,
+        backoff: float = 1.0,
+        persist: bool = False,
+        name: str | None = None,
+        requeue_on_interrupt: bool = False,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Declare a function, sync or async, as a task. The function itself stays as it is.
+
+        Args:
+            retries: Further attempts after a failed one.
+            delay: Seconds before the first retry.
+            backoff: Factor on the delay for each further retry.
+            persist: Run what had not started when the process stopped, also without ``requeue_pending``.
+            name: The task's name; the function's own by default.
+            requeue_on_interrupt: Run again what a stop of the process cut off. The function must bear to run twice.
+
+        Raises:
+            ConfigurationError: If a value is wrong, or another function has the name.
+        """
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+            msg = f"retries must be a whole number, 0 or more, not {retries!r}"
+            raise ConfigurationError(msg)
+        require_number("delay", delay)
+        if not 0 <= delay < float("inf"):
+            msg = f"delay must be 0 or more seconds, not {delay!r}"
+            raise ConfigurationError(msg)
+        require_positive("backoff", backoff)
+        if name is not None and (not isinstance(name, str) or not name.strip()):
+            msg = f"name must be a string that is not empty, not {name!r}"
+            raise ConfigurationError(msg)
+
+        def declare(func: Callable[P, R]) -> Callable[P, R]:
+            if not callable(func):
+                msg = f"task() decorates functions, not {func!r}; write @task_manager.task() with its parentheses"
+                raise ConfigurationError(msg)
+            self.registry.add(
+                TaskDefinition(
+                    name=name or short_name(func),
+                    func=func,
+                    is_async=calls_async(func),
+                    code_name=code_name(func),
+                    retries=retries,
+                    delay=delay,
+                    backoff=backoff,
+                    persist=persist,
+                    requeue_on_interrupt=requeue_on_interrupt,
+                    declared=True,
+                )
+            )
+            return func
+
+        return declare
+
+    # -- adding tasks ------------------------------------------------------------------------------------------------
+
+    async def enqueue(
+        self,
+        func: Callable[..., Any],
+        /,
+        *args: Any,
+        tags: Sequence[str] = (),
+        idempotency_key: str | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """Add ``func(*args, **kwargs)`` as a task from outside of a request; return its id once it is stored.
+
+        Args:
+            func: A function, sync or async, decorated or not.
+            *args: Its positional arguments.
+            tags: Labels to find it by.
+            idempotency_key: At most one task of this function with this key is ever stored.
+            **kwargs: Its keyword arguments.
+
+        Raises:
+            TaskArgumentError: If an argument cannot be stored.
+            StoreUnavailableError: If the store did not commit in time; nothing was kept.
+            NotStartedError: If the manager is not started.
+        """
+        dispatcher = self._dispatcher_or_none()
+        if dispatcher is None:
+            raise NotStartedError(background.NOT_STARTED)
+        entry = dispatcher.prepare(func, args, kwargs, tags=tags, idempotency_key=idempotency_key, source="manual")
+        return await dispatcher.enqueue(entry)
+
+    async def get_tasks(self, request: Request, background_tasks: BackgroundTasks) -> ManagedBackgroundTasks:
+        """Return the request's background tasks; for ``Depends(task_manager.get_tasks)``.
+
+        All dependencies of a request get the same instance.
+
+        Raises:
+            NotStartedError: If the manager is not started.
+        """
+        held = request.scope.get(SCOPE_KEY)
+        if isinstance(held, RequestTasks) and held.belongs_to(self._dispatcher_or_none):
+            managed = held.tasks()
+        else:
+            managed = self._unheld(request)
+        if background_tasks is not managed and managed not in background_tasks.tasks:
+            background_tasks.tasks.append(managed)
+        return managed
+
+    def _unheld(self, request: Request) -> ManagedBackgroundTasks:
+        key = f"{SCOPE_KEY}.{id(self)}"
+        managed = request.scope.get(key)
+        if not isinstance(managed, ManagedBackgroundTasks):
+            dispatcher = self._dispatcher_or_none()
+            if dispatcher is None:
+                raise NotStartedError(background.NOT_STARTED)
+            managed = request.scope[key] = ManagedBackgroundTasks(dispatcher, request.scope, held=False)
+        return managed
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def init_app(self, app: FastAPI, *, auto_install: bool = False) -> None:
+        """Start and stop the manager with ``app``, and hold its responses until their tasks are stored. No routes.
+
+        Args:
+            app: The application. Doing it twice is harmless.
+            auto_install: Let each plain ``BackgroundTasks`` parameter of its routes be a managed one.
+
+        Raises:
+            LifecycleConflictError: If the manager was started by hand already.
+            ConfigurationError: If the app serves already, or this FastAPI release cannot be installed into.
+        """
+        self.register(app, auto_install=auto_install, by="task_manager.init_app(app)")
+
+    def register(self, app: FastAPI, *, auto_install: bool, by: str) -> None:
+        """Do what ``init_app`` does, under the name ``by`` for error texts."""
+        if self._started_by is not None and id(app) not in self._apps:
+            msg = f"{by} comes after {self._started_by}, which started this manager already; use one of them"
+            raise LifecycleConflictError(msg)
+        background.install()
+        known = self._apps.get(id(app))
+        if known is not None:
+            known[1].everywhere = known[1].everywhere or auto_install
+            return
+        if app.middleware_stack is not None:
+            msg = f"{by} comes too late: the application has started; call it where the app is made"
+            raise ConfigurationError(msg)
+        installation = Installation(everywhere=auto_install)
+        self._apps[id(app)] = (app, installation, by)
+        # At the end of the list it is the innermost one: it runs in the endpoint's own context.
+        app.user_middleware.append(
+            _middleware(self._dispatcher_or_none, installation, self._for_one_request)
+        )
+        self._wrap_lifespan(app, by)
+
+    def _wrap_lifespan(self, app: FastAPI, by: str) -> None:
+        inner = app.router.lifespan_context
+
+        @contextlib.asynccontextmanager
+        async def lifespan(of: Any) -> AsyncIterator[Mapping[str, Any] | None]:
+            await self._start(by)
+            try:
+                async with inner(of) as state:
+                    yield state
+            finally:
+                await self.shutdown()
+
+        app.router.lifespan_context = lifespan  # type: ignore[assignment]
+
+    async def startup(self) -> None:
+        """Open the store, take over what dead processes left, and begin to run tasks.
+
+        Raises:
+            LifecycleConflictError: If it is started already.
+            StoreError: If the store cannot be opened.
+        """
+        await self._start("await task_manager.startup()")
+
+    async def _start(self, by: str) -> None:
+        if self._started_by is not None:
+            msg = f"{by} found this manager started already by {self._started_by}; use one of them"
+            raise LifecycleConflictError(msg)
+        self._started_by = by
+        try:
+            await self._open()
+        except BaseException:
+            self._started_by = None
+            await self.store.close()
+            raise
+
+    async def _open(self) -> None:
+        await self.store.open()
+        settings = self.settings
+        me = this_instance()
+        journal = Journal(
+            self.store, self._observers, max_backlog=settings.max_backlog, on_flush=self.prometheus.observe_flush
+        )
+        engine = LocalEngine(settings.max_concurrent_tasks)
+        dispatcher = Dispatcher(
+            journal,
+            engine,
+            self.registry,
+            self._tracing,
+            owner=me.instance_id,
+            commit_timeout=settings.commit_timeout,
+            serializer=self._serializer,
+        )
+        runner = Runner(
+            journal,
+            self._tracing,
+            coroutines=CoroutineExecutor(),
+            threads=ThreadExecutor(settings.max_sync_threads),
+            owner=me.instance_id,
+            on_end=dispatcher.keep_call,
+        )
+        journal.start()
+        engine.start(runner.run)
+        await self._pump.start()
+        self.journal, self.dispatcher = journal, dispatcher
+        self._engine = engine
+        self._me = me
+        self._services: list[Any] = []
+        if self.store.persistent:
+            self._services += [
+                Heartbeat(self.store, me, lease=settings.lease),
+                Recovery(self.store, journal, dispatcher, self.registry, settings=settings, me=me),
+            ]
+        if self.retention_days is not None:
+            self._services.append(Retention(self.store, days=self.retention_days))
+        for service in self._services:
+            await service.start()
+
+    async def shutdown(self) -> None:
+        """Let running tasks finish within ``shutdown_timeout``, cancel the rest, store everything, and close.
+
+        What had not started stays in the store. Harmless when the manager is not started.
+        """
+        if self._started_by is None or self.journal is None:
+            return
+        journal, engine = self.journal, self._engine
+        try:
+            if not await engine.stop(within=self.settings.shutdown_timeout):
+                await engine.abort(within=ABORT_WAIT)
+            for service in reversed(self._services):
+                await service.stop()
+            if await journal.stop(within=FLUSH_WAIT) and self.store.persistent:
+                await self.store.forget(self._me.instance_id)
+            await self._pump.stop(FLUSH_WAIT)
+        finally:
+            self.journal = self.dispatcher = None
+            self._started_by = None
+            await self.store.close()
+
+    @contextlib.asynccontextmanager
+    async def _for_one_request(self) -> AsyncIterator[None]:
+        """Start the manager around a request that came without a lifespan, as from ``TestClient(app)`` without ``with``."""
+        if self._started_by is None:
+            self._lock = None
+        lock = self._lock = self._lock or asyncio.Lock()
+        async with lock:
+            if self._one_request_users == 0 and self._started_by is None:
+                logger.warning("the app's lifespan did not run; the TaskManager is started for this request alone")
+                await self._start("a request without a lifespan")
+            self._one_request_users += 1
+        try:
+            yield
+        finally:
+            async with lock:
+                self._one_request_users -= 1
+                if self._one_request_users == 0 and self._started_by == "a request without a lifespan":
+                    await self.shutdown()
+
+    def _dispatcher_or_none(self) -> Dispatcher | None:
+        return self.dispatcher
+
+
+def _middleware(*args: Any) -> Any:
+    from starlette.middleware import Middleware
+
+    return Middleware(TaskMiddleware, *args)
+
+
+def _store_from(
+    snapshot_db: str | Path | None,
+    snapshot_backend: str | Store | None,
+    *,
+    max_finished: int,
+    synchronous: Literal["NORMAL", "FULL"],
+) -> Store:
+    if snapshot_db is not None and snapshot_backend is not None:
+        msg = "give snapshot_db (a file) or snapshot_backend (a URL or a Store), not both"
+        raise ConfigurationError(msg)
+    if snapshot_db is None and snapshot_backend is None:
+        return MemoryStore(max_finished=max_finished)
+    if snapshot_backend is not None and not isinstance(snapshot_backend, str):
+        return snapshot_backend
+    from fastapi_taskflow.stores.sql import SqlStore, sqlite_url
+
+    url = snapshot_backend if isinstance(snapshot_backend, str) else sqlite_url(snapshot_db)
+    return SqlStore(url, synchronous=synchronous)

@@ -1,0 +1,110 @@
+"""Durable before response: the ASGI middleware that holds a response until the request's tasks are stored."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Final
+
+from fastapi_taskflow.background import SCOPE_KEY, UNAVAILABLE, RequestTasks, current_request
+from fastapi_taskflow.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from fastapi_taskflow.background import Installation, ManagedBackgroundTasks
+    from fastapi_taskflow.dispatcher import Dispatcher
+
+logger = logging.getLogger("fastapi_taskflow.middleware")
+
+UNAVAILABLE_BODY: Final = json.dumps({"detail": UNAVAILABLE}).encode()
+RETRY_AFTER: Final = b"1"
+
+
+class TaskMiddleware:
+    """Gives each request its tasks, and holds its response until they are committed.
+
+    A request that adds no task passes through: one object, one context variable and one comparison a message.
+
+    Args:
+        app: The next ASGI app.
+        get_dispatcher: Returns the manager's dispatcher while it is started, else None.
+        installation: Which routes get the managed class injected.
+        for_one_request: Starts the manager around one request, where no lifespan has started it.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        get_dispatcher: Callable[[], Dispatcher | None],
+        installation: Installation,
+        for_one_request: Callable[[], AbstractAsyncContextManager[None]],
+    ) -> None:
+        self.app = app
+        self._get_dispatcher = get_dispatcher
+        self._installation = installation
+        self._for_one_request = for_one_request
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+        elif self._get_dispatcher() is None:
+            async with self._for_one_request():
+                await self._serve(scope, receive, send)
+        else:
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = RequestTasks(self._get_dispatcher, scope, self._installation)
+        scope[SCOPE_KEY] = request
+        refused = False
+
+        async def held_send(message: Message) -> None:
+            nonlocal refused
+            if refused:
+                return
+            managed = request.managed
+            if managed is not None and managed.waiting:
+                starts = message["type"] == "http.response.start"
+                try:
+                    await managed.admit()
+                except StoreUnavailableError as error:
+                    logger.error("%s %s: %s", scope["method"], scope["path"], error)
+                    if starts:
+                        refused = True
+                        await _send_unavailable(send)
+                        return
+            await send(message)
+
+        token = current_request.set(request)
+        try:
+            await self.app(scope, receive, held_send)
+        except BaseException as error:
+            if request.managed is not None:
+                request.managed.drop(f"the request ended with {type(error).__name__}")
+            raise
+        finally:
+            current_request.reset(token)
+            if request.managed is not None:
+                await _finish(request.managed)
+
+
+async def _finish(managed: ManagedBackgroundTasks) -> None:
+    """Run what was accepted and nobody has run: after a broken stream, or where the response has its own background."""
+    if managed.left_over:
+        await managed()
+    managed.close()
+
+
+async def _send_unavailable(send: Send) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(UNAVAILABLE_BODY)).encode()),
+        (b"retry-after", RETRY_AFTER),
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": UNAVAILABLE_BODY})

@@ -1,0 +1,1 @@
+"""Loops that keep the store in order, each with start() and stop()."""

@@ -1,0 +1,56 @@
+"""A job that is done again and again while the manager runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from fastapi_taskflow.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+logger = logging.getLogger("fastapi_taskflow.services")
+
+
+class Loop:
+    """Does ``job`` every ``interval`` seconds, the first time after ``first`` seconds. A failure is logged, not fatal.
+
+    Args:
+        name: For the log.
+        job: What to do.
+        interval: Seconds from the end of one run to the next.
+        first: Seconds before the first run.
+    """
+
+    def __init__(self, name: str, job: Callable[[], Awaitable[Any]], *, interval: float, first: float = 0.0) -> None:
+        self._name = name
+        self._job = job
+        self._interval = interval
+        self._first = first
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.get_running_loop().create_task(self._go_on(), name=f"taskflow-{self._name}")
+
+    async def stop(self) -> None:
+        """End, in the middle of the job if need be."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _go_on(self) -> None:
+        await asyncio.sleep(self._first)
+        while True:
+            try:
+                await self._job()
+            except StoreError as error:
+                logger.warning("%s: %s; it is tried again in %g s", self._name, error, self._interval)
+            except Exception:
+                logger.exception("%s failed; it is tried again in %g s", self._name, self._interval)
+            await asyncio.sleep(self._interval)
