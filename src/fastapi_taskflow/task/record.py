@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
@@ -225,5 +226,4 @@ def keyed_task_id(func_name: str, idempotency_key: str) -> str:
     Because the key decides the id, the primary key of the store makes the key unique, and ``add_task`` can
     return the right id without asking the store.
     """
-    text = f"{func_name}\0{idempotency_key}".encode("utf-8", "surrogatepass")
-    return str(uuid.uuid5(KEY_NAMESPACE, text))
+    return str(uuid.uuid5(KEY_NAMESPACE, json.dumps((func_name, idempotency_key))))
