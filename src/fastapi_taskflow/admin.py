@@ -107,8 +107,8 @@ class TaskAdmin:
         task_manager.on_shutdown(feed.close)
         parts = AdminParts(
             settings=settings,
-            journal=task_manager.live_journal,
-            dispatcher=task_manager.live_dispatcher,
+            journal=task_manager.journal,
+            dispatcher=task_manager.dispatcher,
             registry=task_manager.registry,
             store=task_manager.store,
             prometheus=task_manager.prometheus,

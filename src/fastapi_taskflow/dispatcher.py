@@ -48,9 +48,11 @@ class Dispatcher:
         engine: Where admitted tasks go.
         registry: The known functions.
         tracing: Makes the send span.
-        owner: The id of this instance.
         commit_timeout: Seconds to wait for the store.
         serializer: For arguments of other types, by the user's choice.
+
+    Attributes:
+        owner: The id of this instance, new with each start.
     """
 
     def __init__(
@@ -60,12 +62,11 @@ class Dispatcher:
         registry: Registry,
         tracing: Tracing,
         *,
-        owner: str,
         commit_timeout: float,
         serializer: Serializer | None = None,
     ) -> None:
         self.engine = engine
-        self.owner = owner
+        self.owner = ""
         self._journal = journal
         self._registry = registry
         self._tracing = tracing

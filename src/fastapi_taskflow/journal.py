@@ -74,6 +74,9 @@ class Journal:
     def start(self) -> None:
         """Begin to write. Call it on the loop that everything else runs on."""
         self._loop = asyncio.get_running_loop()
+        self._next = self._current = self._wake = None
+        self._in_flight = {}
+        self._failing = False
         self._flusher = self._loop.create_task(self._flush_for_ever(), name="taskflow-journal")
 
     async def stop(self, *, within: float) -> bool:
@@ -250,6 +253,10 @@ class Journal:
             self._next.add_done_callback(lambda _: _resolve(waiting))
 
     # -- events ------------------------------------------------------------------------------------------------------
+
+    def add_observer(self, observer: Observer) -> None:
+        """Tell ``observer`` too, after the others."""
+        self._observers = (*self._observers, observer)
 
     def publish(self, event: TaskEvent) -> None:
         """Tell every observer. One that fails is logged and stops nothing."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import BackgroundTasks, FastAPI, Request  # noqa: TC002 - FastAPI reads the annotations of get_tasks
+
+from starlette.middleware import Middleware
 
 from fastapi_taskflow import background
 from fastapi_taskflow.background import SCOPE_KEY, Installation, ManagedBackgroundTasks, RequestTasks
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from fastapi_taskflow.observer import Observer
-    from fastapi_taskflow.store import Store
+    from fastapi_taskflow.store import Instance, Store
     from fastapi_taskflow.task.payload import Serializer
     from fastapi_taskflow.telemetry.logs import TaskObserver
 
@@ -53,6 +55,17 @@ logger = logging.getLogger("fastapi_taskflow")
 
 ABORT_WAIT = 2.0
 FLUSH_WAIT = 10.0
+ONE_REQUEST = "a request that came without a lifespan"
+
+
+class Service(Protocol):
+    """A loop that keeps the store in order."""
+
+    async def start(self) -> None:
+        """Begin."""
+
+    async def stop(self) -> None:
+        """End."""
 
 
 class TaskManager:
@@ -125,24 +138,19 @@ class TaskManager:
         self.store: Store = _store_from(
             snapshot_db, snapshot_backend, max_finished=max_finished, synchronous=synchronous
         )
-        self._serializer = serializer
         self._started_by: str | None = None
-        self._lock: asyncio.Lock | None = None
+        self._one_request: asyncio.Lock | None = None
         self._one_request_users = 0
-        self._apps: dict[int, tuple[FastAPI, Installation, str]] = {}
+        self._apps: dict[int, tuple[FastAPI, Installation]] = {}
+        self._services: list[Service] = []
+        self._closers: list[Callable[[], None]] = []
 
-        self._capture = SpanCapture() if capture_spans else None
-        self._tracing = OtelTracing(
-            tracer_provider=tracer_provider, trace_relationship=trace_relationship, capture=self._capture
-        )
-        self.journal: Journal | None = None
-        self.dispatcher: Dispatcher | None = None
         self.prometheus = PrometheusMetrics(
             registry=registry,
-            live_counts=lambda: self.journal.live_counts() if self.journal is not None else {},
-            oldest_pending=lambda queue: self.journal.oldest_pending(queue) if self.journal is not None else None,
-            backlog=lambda: self.journal.backlog if self.journal is not None else 0,
-            limits=lambda: {"default": max_concurrent_tasks} if max_concurrent_tasks is not None else {},
+            live_counts=lambda: self.journal.live_counts(),
+            oldest_pending=lambda queue: self.journal.oldest_pending(queue),
+            backlog=lambda: self.journal.backlog,
+            limits=lambda: {} if max_concurrent_tasks is None else {"default": max_concurrent_tasks},
         )
         self.registry = Registry(on_add=self.prometheus.declare)
         observers = list(loggers or ())
@@ -157,7 +165,33 @@ class TaskManager:
                 )
             )
         self._pump = ObserverPump(observers)
-        self._observers: list[Observer] = [self.prometheus, OtelMetrics(meter_provider=meter_provider), self._pump]
+        tracing = OtelTracing(
+            tracer_provider=tracer_provider,
+            trace_relationship=trace_relationship,
+            capture=SpanCapture() if capture_spans else None,
+        )
+        self.journal = Journal(
+            self.store,
+            [self.prometheus, OtelMetrics(meter_provider=meter_provider), *([self._pump] if observers else [])],
+            max_backlog=self.settings.max_backlog,
+            on_flush=self.prometheus.observe_flush,
+        )
+        self._engine = LocalEngine(max_concurrent_tasks)
+        self.dispatcher = Dispatcher(
+            self.journal,
+            self._engine,
+            self.registry,
+            tracing,
+            commit_timeout=commit_timeout,
+            serializer=serializer,
+        )
+        self._runner = Runner(
+            self.journal,
+            tracing,
+            coroutines=CoroutineExecutor(),
+            threads=ThreadExecutor(self.settings.max_sync_threads),
+            on_end=self.dispatcher.keep_call,
+        )
 
     # -- declaring tasks ---------------------------------------------------------------------------------------------
 
@@ -305,10 +339,10 @@ class TaskManager:
             msg = f"{by} comes too late: the application has started; call it where the app is made"
             raise ConfigurationError(msg)
         installation = Installation(everywhere=auto_install)
-        self._apps[id(app)] = (app, installation, by)
+        self._apps[id(app)] = (app, installation)
         # At the end of the list it is the innermost one: it runs in the endpoint's own context.
         app.user_middleware.append(
-            _middleware(self._dispatcher_or_none, installation, self._for_one_request)
+            Middleware(TaskMiddleware, self._dispatcher_or_none, installation, self._for_one_request)
         )
         self._wrap_lifespan(app, by)
 
@@ -349,94 +383,77 @@ class TaskManager:
 
     async def _open(self) -> None:
         await self.store.open()
-        settings = self.settings
         me = this_instance()
-        journal = Journal(
-            self.store, self._observers, max_backlog=settings.max_backlog, on_flush=self.prometheus.observe_flush
-        )
-        engine = LocalEngine(settings.max_concurrent_tasks)
-        dispatcher = Dispatcher(
-            journal,
-            engine,
-            self.registry,
-            self._tracing,
-            owner=me.instance_id,
-            commit_timeout=settings.commit_timeout,
-            serializer=self._serializer,
-        )
-        runner = Runner(
-            journal,
-            self._tracing,
-            coroutines=CoroutineExecutor(),
-            threads=ThreadExecutor(settings.max_sync_threads),
-            owner=me.instance_id,
-            on_end=dispatcher.keep_call,
-        )
-        journal.start()
-        engine.start(runner.run)
+        self.dispatcher.owner = self._runner.owner = me.instance_id
+        self.journal.start()
+        self._engine.start(self._runner.run)
         await self._pump.start()
-        self.journal, self.dispatcher = journal, dispatcher
-        self._engine = engine
-        self._me = me
-        self._services: list[Any] = []
-        if self.store.persistent:
-            self._services += [
-                Heartbeat(self.store, me, lease=settings.lease),
-                Recovery(self.store, journal, dispatcher, self.registry, settings=settings, me=me),
-            ]
-        if self.retention_days is not None:
-            self._services.append(Retention(self.store, days=self.retention_days))
+        self._services = self._make_services(me)
         for service in self._services:
             await service.start()
+
+    def _make_services(self, me: Instance) -> list[Service]:
+        services: list[Service] = []
+        if self.store.persistent:
+            heartbeat = Heartbeat(self.store, me, lease=self.settings.lease)
+            recovery = Recovery(
+                self.store, self.journal, self.dispatcher, self.registry, settings=self.settings, me=me
+            )
+            services += [heartbeat, recovery]
+        if self.retention_days is not None:
+            services.append(Retention(self.store, days=self.retention_days))
+        return services
 
     async def shutdown(self) -> None:
         """Let running tasks finish within ``shutdown_timeout``, cancel the rest, store everything, and close.
 
         What had not started stays in the store. Harmless when the manager is not started.
         """
-        if self._started_by is None or self.journal is None:
+        if self._started_by is None:
             return
-        journal, engine = self.journal, self._engine
         try:
-            if not await engine.stop(within=self.settings.shutdown_timeout):
-                await engine.abort(within=ABORT_WAIT)
+            for close in self._closers:
+                close()
+            if not await self._engine.stop(within=self.settings.shutdown_timeout):
+                await self._engine.abort(within=ABORT_WAIT)
             for service in reversed(self._services):
                 await service.stop()
-            if await journal.stop(within=FLUSH_WAIT) and self.store.persistent:
-                await self.store.forget(self._me.instance_id)
+            if await self.journal.stop(within=FLUSH_WAIT) and self.store.persistent:
+                await self.store.forget(self.dispatcher.owner)
             await self._pump.stop(FLUSH_WAIT)
         finally:
-            self.journal = self.dispatcher = None
             self._started_by = None
             await self.store.close()
+
+    def add_observer(self, observer: Observer) -> None:
+        """Have ``observer`` told of each event, at once and on the loop: it must be quick."""
+        self.journal.add_observer(observer)
+
+    def on_shutdown(self, close: Callable[[], None]) -> None:
+        """Have ``close`` called at the beginning of each shutdown, before running tasks are waited for."""
+        self._closers.append(close)
 
     @contextlib.asynccontextmanager
     async def _for_one_request(self) -> AsyncIterator[None]:
         """Start the manager around a request that came without a lifespan, as from ``TestClient(app)`` without ``with``."""
         if self._started_by is None:
-            self._lock = None
-        lock = self._lock = self._lock or asyncio.Lock()
+            self._one_request = asyncio.Lock()
+        lock = self._one_request or asyncio.Lock()
         async with lock:
-            if self._one_request_users == 0 and self._started_by is None:
+            if self._started_by is None:
                 logger.warning("the app's lifespan did not run; the TaskManager is started for this request alone")
-                await self._start("a request without a lifespan")
+                await self._start(ONE_REQUEST)
             self._one_request_users += 1
         try:
             yield
         finally:
             async with lock:
                 self._one_request_users -= 1
-                if self._one_request_users == 0 and self._started_by == "a request without a lifespan":
+                if self._one_request_users == 0 and self._started_by == ONE_REQUEST:
                     await self.shutdown()
 
     def _dispatcher_or_none(self) -> Dispatcher | None:
-        return self.dispatcher
-
-
-def _middleware(*args: Any) -> Any:
-    from starlette.middleware import Middleware
-
-    return Middleware(TaskMiddleware, *args)
+        return self.dispatcher if self._started_by is not None else None
 
 
 def _store_from(

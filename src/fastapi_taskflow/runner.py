@@ -54,8 +54,10 @@ class Runner:
         tracing: Makes the process span.
         coroutines: Runs async functions.
         threads: Runs sync functions.
-        owner: The id of this instance.
         on_end: Told of an entry whose task has ended.
+
+    Attributes:
+        owner: The id of this instance, new with each start.
     """
 
     def __init__(
@@ -65,14 +67,13 @@ class Runner:
         *,
         coroutines: Executor,
         threads: Executor,
-        owner: str,
         on_end: Callable[[Entry], None],
     ) -> None:
         self._journal = journal
         self._tracing = tracing
         self._coroutines = coroutines
         self._threads = threads
-        self._owner = owner
+        self.owner = ""
         self._on_end = on_end
 
     async def run(self, entry: Entry) -> float | None:
@@ -88,7 +89,7 @@ class Runner:
         span = self._tracing.process(
             definition, waiting, attempt=waiting.attempt + 1, queue_wait=max(0.0, at - waiting.ready_at)
         )
-        record = lifecycle.start(waiting, at=at, owner=self._owner, span_id=span.span_id if span is not None else None)
+        record = lifecycle.start(waiting, at=at, owner=self.owner, span_id=span.span_id if span is not None else None)
         self._journal.append(entry, record)
         self._journal.publish(TaskEvent(EventKind.STARTED, record, at))
         context = entry.context = TaskContext(record, on_log=functools.partial(self._journal.logged, entry))
@@ -178,7 +179,7 @@ class Runner:
         """Settle an attempt that the shutdown cancelled."""
         if record.requeue_on_interrupt:
             return lifecycle.requeue(record, at=now, owner="")
-        return lifecycle.interrupt(record, at=now, owner=self._owner, reason="the service was shut down while it ran")
+        return lifecycle.interrupt(record, at=now, owner=self.owner, reason="the service was shut down while it ran")
 
 
 def _cut_offs(record: TaskRecord) -> int:
