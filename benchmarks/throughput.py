@@ -1,0 +1,102 @@
+"""Requests a second with one no-op task each, every variant in turn, several rounds in one run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from benchmarks.results import machine, save
+from benchmarks.server import serve
+from benchmarks.variants import BARE, chosen
+from benchmarks.wrk import Load, run_wrk
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchmarks.variants import Variant
+
+WARM_UP = 1.0
+LOST_ALLOWED = 16  # wrk hangs up on the requests that are open at its end, one a connection
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One variant in one round.
+
+    Attributes:
+        load: What the client saw.
+        cpu: CPU time of the server, µs a request.
+        ratio: Requests a second compared with bare in the same round; None without bare.
+        ran: Tasks that ran, of those whose requests were answered, at most 1.
+    """
+
+    load: Load
+    cpu: float
+    ratio: float | None
+    ran: float
+
+
+def measure(variant: Variant, seconds: float, bare: Round | None) -> Round:
+    """Start the variant, warm it up, load it, and count what ran."""
+    with serve(variant) as server:
+        warm = run_wrk(server.url + "/one", WARM_UP)
+        before = server.wait_done(warm.requests - LOST_ALLOWED)
+        cpu = server.cpu_seconds()
+        load = run_wrk(server.url + "/one", seconds)
+        cpu = server.cpu_seconds() - cpu
+        done = server.wait_done(before + load.requests) - before
+    rate = load.rate if variant == BARE else bare.load.rate if bare else None
+    return Round(load, cpu / load.requests * 1e6, load.rate / rate if rate else None, min(1.0, done / load.requests))
+
+
+def run(variants: Sequence[Variant], rounds: int, seconds: float) -> dict[str, list[Round]]:
+    """Measure every variant in every round. Bare comes first; the others change places from round to round."""
+    results: dict[str, list[Round]] = {variant.name: [] for variant in variants}
+    others = [variant for variant in variants if variant != BARE]
+    for number in range(rounds):
+        turn = number % len(others) if others else 0
+        order = [*([BARE] if BARE in variants else []), *others[turn:], *others[:turn]]
+        for variant in order:
+            bare = results[BARE.name][number] if BARE.name in results and results[BARE.name][number:] else None
+            result = measure(variant, seconds, bare)
+            results[variant.name].append(result)
+            note = f"round {number + 1}/{rounds}  {variant.label:40} {result.load.rate:8.0f} req/s"
+            print(note, file=sys.stderr, flush=True)
+    return results
+
+
+def table(variants: Sequence[Variant], results: Mapping[str, Sequence[Round]]) -> str:
+    """Return the medians of all rounds as text."""
+    lines = [f"{'':40} {'req/s':>8} {'ratio':>6} {'CPU µs':>7} {'p50 ms':>7} {'p99 ms':>7} {'errors':>6} {'ran':>6}"]
+    for variant in variants:
+        rounds = results[variant.name]
+        ratios = [item.ratio for item in rounds if item.ratio is not None]
+        lines.append(
+            f"{variant.label:40} {median(item.load.rate for item in rounds):8.0f} "
+            f"{median(ratios) if ratios else float('nan'):6.2f} {median(item.cpu for item in rounds):7.0f} "
+            f"{median(item.load.p50 for item in rounds):7.2f} {median(item.load.p99 for item in rounds):7.2f} "
+            f"{sum(item.load.errors for item in rounds):6d} {min(item.ran for item in rounds):6.1%}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print the table, and keep every round as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=6.0, help="of load, per variant and round")
+    parser.add_argument("--only", help="variants, by name and comma; all by default")
+    options = parser.parse_args()
+    variants = chosen(options.only)
+    results = run(variants, options.rounds, options.seconds)
+    print(table(variants, results))
+    rounds = {name: [asdict(item) for item in items] for name, items in results.items()}
+    path = save("throughput", {"machine": machine(), "seconds": options.seconds, "rounds": rounds})
+    print(f"every round: {path}")
+
+
+if __name__ == "__main__":
+    main()
