@@ -83,7 +83,7 @@ def serve(variant: Variant) -> Iterator[Server]:
     if variant.sqlite:
         environment["BENCH_DB"] = str(Path(folder) / "tasks.db")
     if variant.sdk:
-        environment["BENCH_SDK"] = "1"
+        environment["BENCH_SDK"] = variant.sdk
     options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning", "--no-access-log"]
     command = ["taskset", "-c", SERVER_CORE, str(variant.python), "-m", "uvicorn", variant.app, *options]
     process = subprocess.Popen(command, cwd=ROOT, env=environment)

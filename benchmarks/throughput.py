@@ -14,7 +14,7 @@ from benchmarks.variants import BARE, chosen
 from benchmarks.wrk import Load, run_wrk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from benchmarks.variants import Variant
 
@@ -30,12 +30,14 @@ class Round:
         load: What the client saw.
         cpu: CPU time of the server, µs a request.
         ratio: Requests a second compared with bare in the same round; None without bare.
+        cpu_ratio: Bare's CPU time a request compared with this one's: as ``ratio``, but steady on a busy machine.
         ran: Tasks that ran, of those whose requests were answered, at most 1.
     """
 
     load: Load
     cpu: float
     ratio: float | None
+    cpu_ratio: float | None
     ran: float
 
 
@@ -48,8 +50,13 @@ def measure(variant: Variant, seconds: float, bare: Round | None) -> Round:
         load = run_wrk(server.url + "/one", seconds)
         cpu = server.cpu_seconds() - cpu
         done = server.wait_done(before + load.requests) - before
-    rate = load.rate if variant == BARE else bare.load.rate if bare else None
-    return Round(load, cpu / load.requests * 1e6, load.rate / rate if rate else None, min(1.0, done / load.requests))
+    cost = cpu / load.requests * 1e6
+    ran = min(1.0, done / load.requests)
+    if variant == BARE:
+        return Round(load, cost, 1.0, 1.0, ran)
+    if bare is None:
+        return Round(load, cost, None, None, ran)
+    return Round(load, cost, load.rate / bare.load.rate, bare.cpu / cost, ran)
 
 
 def run(variants: Sequence[Variant], rounds: int, seconds: float) -> dict[str, list[Round]]:
@@ -70,17 +77,24 @@ def run(variants: Sequence[Variant], rounds: int, seconds: float) -> dict[str, l
 
 def table(variants: Sequence[Variant], results: Mapping[str, Sequence[Round]]) -> str:
     """Return the medians of all rounds as text."""
-    lines = [f"{'':40} {'req/s':>8} {'ratio':>6} {'CPU µs':>7} {'p50 ms':>7} {'p99 ms':>7} {'errors':>6} {'ran':>6}"]
+    head = ("", "req/s", "ratio", "CPU µs", "ratio", "p50 ms", "p99 ms", "errors", "ran")
+    lines = ["{:40} {:>8} {:>6} {:>7} {:>6} {:>7} {:>7} {:>6} {:>6}".format(*head)]
     for variant in variants:
         rounds = results[variant.name]
-        ratios = [item.ratio for item in rounds if item.ratio is not None]
         lines.append(
             f"{variant.label:40} {median(item.load.rate for item in rounds):8.0f} "
-            f"{median(ratios) if ratios else float('nan'):6.2f} {median(item.cpu for item in rounds):7.0f} "
-            f"{median(item.load.p50 for item in rounds):7.2f} {median(item.load.p99 for item in rounds):7.2f} "
-            f"{sum(item.load.errors for item in rounds):6d} {min(item.ran for item in rounds):6.1%}"
+            f"{middle(item.ratio for item in rounds):>6} {median(item.cpu for item in rounds):7.0f} "
+            f"{middle(item.cpu_ratio for item in rounds):>6} {median(item.load.p50 for item in rounds):7.2f} "
+            f"{median(item.load.p99 for item in rounds):7.2f} {sum(item.load.errors for item in rounds):6d} "
+            f"{min(item.ran for item in rounds):6.1%}"
         )
     return "\n".join(lines)
+
+
+def middle(ratios: Iterable[float | None]) -> str:
+    """Return the median of the known ratios as text, a dash without any."""
+    known = [ratio for ratio in ratios if ratio is not None]
+    return f"{median(known):.2f}" if known else "-"
 
 
 def main() -> None:

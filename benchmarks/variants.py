@@ -8,6 +8,7 @@ import venv
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER_VERSION = "0.12.1"
@@ -23,7 +24,8 @@ class Variant:
         label: Its name in the table.
         app: Its ASGI app, as uvicorn is told it.
         sqlite: Whether it gets a fresh SQLite file.
-        sdk: Whether an OpenTelemetry SDK is configured, its exporter dropping everything.
+        sdk: What an OpenTelemetry SDK traces, its exporter dropping everything: None, only ``tasks``, or ``all``, which
+            is FastAPI's own spans too.
         peer: Whether it runs the other package, in the environment made for it.
     """
 
@@ -31,7 +33,7 @@ class Variant:
     label: str
     app: str = "benchmarks.apps.managed:app"
     sqlite: bool = False
-    sdk: bool = False
+    sdk: Literal["tasks", "all"] | None = None
     peer: bool = False
 
     @property
@@ -43,10 +45,11 @@ class Variant:
 BARE = Variant("bare", "FastAPI BackgroundTasks", app="benchmarks.apps.bare:app")
 VARIANTS = (
     BARE,
-    Variant("bare-sdk", "FastAPI BackgroundTasks, OTel SDK", app="benchmarks.apps.bare:app", sdk=True),
+    Variant("bare-sdk", "FastAPI BackgroundTasks, FastAPI traced", app="benchmarks.apps.bare:app", sdk="all"),
     Variant("ours-memory", "fastapi_taskflow, memory"),
     Variant("ours-sqlite", "fastapi_taskflow, SQLite", sqlite=True),
-    Variant("ours-sqlite-sdk", "fastapi_taskflow, SQLite, OTel SDK", sqlite=True, sdk=True),
+    Variant("ours-sqlite-sdk", "fastapi_taskflow, SQLite, tasks traced", sqlite=True, sdk="tasks"),
+    Variant("ours-sqlite-all", "fastapi_taskflow, SQLite, all traced", sqlite=True, sdk="all"),
     Variant("peer-memory", f"fastapi-taskflow {PEER_VERSION}, memory", peer=True),
     Variant("peer-sqlite", f"fastapi-taskflow {PEER_VERSION}, SQLite", peer=True, sqlite=True),
 )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import BackgroundTasks, FastAPI
+from fastapi import BackgroundTasks
 
 from benchmarks.apps import common
 
-common.configure_sdk()
-app = FastAPI()
+app = common.make_app()
 
 
 @app.get("/one")

@@ -1,9 +1,11 @@
-"""What the measured apps share: the task, a count of its runs, and an SDK whose exporter drops everything."""
+"""What the measured apps share: the task, a count of its runs, and the app with or without an SDK."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +29,16 @@ async def noop() -> None:
     runs.done += 1
 
 
-def configure_sdk() -> None:
-    """With ``BENCH_SDK`` set, trace into a BatchSpanProcessor whose exporter drops what it gets."""
-    if not os.environ.get("BENCH_SDK"):
-        return
+def make_app() -> FastAPI:
+    """Return the app, with telemetry as ``BENCH_SDK`` says.
+
+    Without it there is no SDK. ``tasks`` traces with FastAPI's own telemetry off, so that what is left is the cost of
+    the tasks' spans; ``all`` leaves FastAPI's on. Spans go through a BatchSpanProcessor into an exporter that drops
+    them.
+    """
+    wanted = os.environ.get("BENCH_SDK")
+    if not wanted:
+        return FastAPI()
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -42,3 +50,6 @@ def configure_sdk() -> None:
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(DropExporter()))
     trace.set_tracer_provider(provider)
+    if wanted == "all":
+        return FastAPI()
+    return FastAPI(telemetry={"tracing": False, "operation_spans": False, "metrics": False, "logs": False})
