@@ -152,9 +152,9 @@ class Dispatcher:
                     continue
             fresh.append(entry)
         if fresh:
-            committed = journal.admit(fresh)
+            journal.admit(fresh)
             if self._persistent or keyed:
-                waits.append(committed)
+                waits.append(journal.next_commit())
         if waits:
             await self._committed(waits, fresh)
         now = clock.now()

@@ -44,6 +44,7 @@ class Journal:
         store: Where changes go.
         observers: Who is told of events, in this order.
         max_backlog: Changes that may wait for the store; beyond that nothing new is taken in.
+        linger: Seconds that a change which nobody waits for may wait for company.
         on_flush: Told the seconds that each commit took.
     """
 
@@ -53,18 +54,21 @@ class Journal:
         observers: Sequence[Observer],
         *,
         max_backlog: int,
+        linger: float = 0.0,
         on_flush: Callable[[float], None] | None = None,
     ) -> None:
         self.store = store
         self.live: dict[str, Entry] = {}
         self._observers = tuple(observers)
         self._max_backlog = max_backlog
+        self._linger = linger
         self._on_flush = on_flush
         self._dirty: dict[str, Entry] = {}
         self._in_flight: dict[str, TaskRecord] = {}
         self._next: asyncio.Future[None] | None = None
         self._current: asyncio.Future[None] | None = None
         self._wake: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._flusher: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failing = False
@@ -109,8 +113,8 @@ class Journal:
         """Whether the last write failed and is being tried again."""
         return self._failing
 
-    def admit(self, entries: Iterable[Entry]) -> asyncio.Future[None]:
-        """Take new entries in, as one batch; the future is done when they are committed.
+    def admit(self, entries: Iterable[Entry]) -> None:
+        """Take new entries in, as one batch.
 
         Raises:
             StoreUnavailableError: If too many changes wait already.
@@ -122,7 +126,7 @@ class Journal:
             task_id = entry.record.task_id
             self.live[task_id] = entry
             self._dirty[task_id] = entry
-        return self.next_commit()
+        self._linger_on()
 
     def append(self, entry: Entry, record: TaskRecord) -> None:
         """Make ``record`` the newest of ``entry`` and have it written soon."""
@@ -130,21 +134,27 @@ class Journal:
         if entry.lost:
             return
         self._dirty[record.task_id] = entry
-        wake = self._wake
-        if wake is not None:
-            self._wake = None
-            wake.set_result(None)
+        self._linger_on()
+
+    def _linger_on(self) -> None:
+        if self._wake is not None and self._timer is None:
+            self._timer = self._running_loop().call_later(self._linger, self._poke)
 
     def next_commit(self) -> asyncio.Future[None]:
         """Return a future that is done when all that was appended so far is committed."""
         future = self._next
         if future is None:
             future = self._next = self._running_loop().create_future()
-        wake = self._wake
-        if wake is not None:
-            self._wake = None
-            wake.set_result(None)
+        self._poke()
         return future
+
+    def _poke(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake.set_result(None)
 
     async def flushed(self) -> None:
         """Wait until nothing waits for the store."""
@@ -170,18 +180,24 @@ class Journal:
     async def _flush_for_ever(self) -> None:
         pause = RETRY_FIRST
         while True:
+            if self._next is None:
+                await self._woken()
             if not self._dirty:
-                if self._next is not None:
-                    done, self._next = self._next, None
+                done, self._next = self._next, None
+                if done is not None:
                     _resolve(done)
-                wake = self._wake = self._running_loop().create_future()
-                await wake
-                continue
-            if await self._flush_once():
+            elif await self._flush_once():
                 pause = RETRY_FIRST
             else:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RETRY_MOST)
+
+    async def _woken(self) -> None:
+        """Wait until somebody waits for a commit, or what lingers has lingered."""
+        self._wake = wake = self._running_loop().create_future()
+        if self._dirty:
+            self._linger_on()
+        await wake
 
     async def _flush_once(self) -> bool:
         batch, self._dirty = self._dirty, {}

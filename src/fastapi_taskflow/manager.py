@@ -53,6 +53,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("fastapi_taskflow")
 
+LINGER = 0.005
+"""Seconds that ``running`` and the like wait for company: most often ``success``, or the next request's tasks."""
+
+LINGER_IN_MEMORY = 0.05
 ABORT_WAIT = 2.0
 FLUSH_WAIT = 10.0
 ONE_REQUEST = "a request that came without a lifespan"
@@ -174,6 +178,7 @@ class TaskManager:
             self.store,
             [self.prometheus, OtelMetrics(meter_provider=meter_provider), *([self._pump] if observers else [])],
             max_backlog=self.settings.max_backlog,
+            linger=LINGER if self.store.persistent else LINGER_IN_MEMORY,
             on_flush=self.prometheus.observe_flush,
         )
         self._engine = LocalEngine(max_concurrent_tasks)

@@ -8,7 +8,11 @@ import time
 import uuid
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Final
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class TaskStatus(StrEnum):
@@ -198,16 +202,20 @@ class TaskRecord:
 
     def evolve(self, **changes: Any) -> TaskRecord:
         """Return the next version of this record with ``changes``."""
-        new = _new(TaskRecord)
-        for name in _FIELDS:
-            _set(new, name, changes[name] if name in changes else getattr(self, name))
-        _set(new, "version", self.version + 1)
+        new = object.__new__(TaskRecord)
+        for put, value in zip(_PUT.values(), _values(self), strict=True):
+            put(new, value)
+        for name, value in changes.items():
+            _PUT[name](new, value)
+        _PUT["version"](new, self.version + 1)
         return new
 
 
-_new = object.__new__
-_set = object.__setattr__
-_FIELDS: Final = tuple(f.name for f in fields(TaskRecord))
+# Each attempt makes two new versions: through the slots themselves that takes half the time of dataclasses.replace.
+_PUT: Final[dict[str, Callable[[TaskRecord, Any], None]]] = {
+    field.name: getattr(TaskRecord, field.name).__set__ for field in fields(TaskRecord)
+}
+_values: Final = attrgetter(*_PUT)
 
 KEY_NAMESPACE: Final = uuid.UUID("a4cca23b-7614-5c7e-81d1-a477f479ef8b")
 

@@ -1,0 +1,240 @@
+"""The journal: batches, coalescing, waiting for a commit, failures of the store, and events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fastapi_taskflow.errors import StoreError, StoreUnavailableError
+from fastapi_taskflow.journal import Journal
+from fastapi_taskflow.store import WriteResult
+from fastapi_taskflow.task import lifecycle
+from fastapi_taskflow.task.context import TaskContext
+from fastapi_taskflow.task.event import EventKind, TaskEvent
+from fastapi_taskflow.task.record import TaskStatus
+from tests.unit.fakes import RecordingObserver, RecordingStore, make_entry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture
+def store() -> RecordingStore:
+    """Return a store that keeps what it is given."""
+    return RecordingStore()
+
+
+@pytest.fixture
+async def journal(store: RecordingStore) -> AsyncIterator[Journal]:
+    """Return a started journal."""
+    journal = Journal(store, [], max_backlog=100)  # type: ignore[arg-type]
+    journal.start()
+    yield journal
+    store.gate.set()
+    await journal.stop(within=1.0)
+
+
+async def test_new_entries_of_one_request_are_one_batch(journal: Journal, store: RecordingStore) -> None:
+    """They are committed when the future is done, and live until they end."""
+    entries = [make_entry("a"), make_entry("b")]
+    journal.admit(entries)
+    await journal.next_commit()
+    assert store.statuses() == [["pending", "pending"]]
+    assert [entry.committed for entry in entries] == [entry.record for entry in entries]
+    assert set(journal.live) == {"a", "b"}
+
+
+async def test_the_next_batch_forms_while_one_commits_and_states_become_one_row(
+    journal: Journal, store: RecordingStore
+) -> None:
+    """Running and success of one task are one change; the change names what the store holds."""
+    entry = make_entry("a")
+    journal.admit([entry])
+    store.gate.clear()
+    first = journal.next_commit()
+    await store.writing.wait()
+    pending = entry.record
+    running = lifecycle.start(pending, at=2.0, owner="me")
+    journal.append(entry, running)
+    journal.append(entry, lifecycle.succeed(running, at=3.0))
+    second = journal.next_commit()
+    assert not first.done()
+    store.gate.set()
+    await second
+    assert first.done()
+    assert store.statuses() == [["pending"], ["success"]]
+    assert store.batches[1][0].committed is pending
+    assert not journal.live
+
+
+async def test_a_change_that_nobody_waits_for_is_written_all_the_same(store: RecordingStore) -> None:
+    """It lingers for a moment, for company."""
+    journal = Journal(store, [], max_backlog=100, linger=0.001)  # type: ignore[arg-type]
+    journal.start()
+    journal.admit([make_entry("a")])
+    store.writing.clear()
+    async with asyncio.timeout(5):
+        await store.writing.wait()
+        await journal.flushed()
+    assert store.statuses() == [["pending"]]
+    assert await journal.stop(within=1.0)
+
+
+async def test_a_failing_store_loses_nothing_and_is_told_once(
+    journal: Journal, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The batch is tried again until it is taken; whoever waits goes on waiting; an unforeseen error counts as well."""
+    store.errors = [StoreError("locked"), RuntimeError("odd"), StoreError("locked")]
+    journal.admit([make_entry("a")])
+    async with asyncio.timeout(5):
+        await journal.next_commit()
+    assert store.statuses() == [["pending"]]
+    assert not journal.failing
+    told = [record for record in caplog.records if "does not take changes" in record.message]
+    assert len(told) == 1
+    assert "works again" in caplog.text
+
+
+async def test_what_was_appended_during_a_failure_is_written_in_its_newest_form(
+    journal: Journal, store: RecordingStore
+) -> None:
+    """An older version never comes after a newer one."""
+    entry = make_entry("a")
+    store.gate.clear()
+    store.errors = [StoreError("locked")]
+    journal.admit([entry])
+    commit = journal.next_commit()
+    await store.writing.wait()
+    cancelled = lifecycle.cancel(entry.record, at=2.0)
+    journal.append(entry, cancelled)
+    store.gate.set()
+    async with asyncio.timeout(5):
+        await commit
+        await journal.flushed()
+    assert [change.record for batch in store.batches for change in batch] == [cancelled]
+    assert store.batches[0][0].committed is None
+
+
+async def test_a_withdrawn_entry_is_not_written_again(journal: Journal, store: RecordingStore) -> None:
+    """Neither one that still waits, nor one whose write failed."""
+    store.gate.clear()
+    store.errors = [StoreError("locked")]
+    first, second = make_entry("a"), make_entry("b")
+    journal.admit([first])
+    commit = journal.next_commit()
+    await store.writing.wait()
+    journal.admit([second])
+    journal.withdraw(first)
+    journal.withdraw(second)
+    store.gate.set()
+    async with asyncio.timeout(5):
+        await commit
+    assert store.batches == []
+    assert not journal.live
+
+
+async def test_a_full_backlog_takes_nothing_in(journal: Journal, store: RecordingStore) -> None:
+    """The bound is told."""
+    store.gate.clear()
+    journal.admit([make_entry(str(number)) for number in range(100)])
+    with pytest.raises(StoreUnavailableError, match="100 changes wait"):
+        journal.admit([make_entry("one more")])
+    assert "one more" not in journal.live
+
+
+async def test_a_refused_change_ends_the_entry_here(
+    journal: Journal, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another instance owns the task now: nothing more of it is written, and the operator is told."""
+    entry = make_entry("a")
+    journal.admit([entry])
+    await journal.next_commit()
+    store.result = WriteResult(stale=frozenset({"a"}))
+    journal.append(entry, lifecycle.start(entry.record, at=2.0, owner="me"))
+    await journal.next_commit()
+    assert entry.lost
+    assert not journal.live
+    journal.append(entry, lifecycle.succeed(entry.record, at=3.0))
+    assert journal.backlog == 0
+    assert "taken over by another instance" in caplog.text
+
+
+async def test_a_duplicate_ends_silently(
+    journal: Journal, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first task with the key stands for it."""
+    store.result = WriteResult(duplicates=frozenset({"a"}))
+    entry = make_entry("a")
+    journal.admit([entry])
+    await journal.next_commit()
+    assert (entry.lost, journal.live, caplog.text) == (True, {}, "")
+
+
+async def test_stop_writes_what_is_left_and_tells_when_it_could_not(store: RecordingStore) -> None:
+    """A store that hangs does not hold the shutdown for ever."""
+    journal = Journal(store, [], max_backlog=100, linger=60.0)  # type: ignore[arg-type]
+    journal.start()
+    journal.admit([make_entry("a")])
+    assert await journal.stop(within=1.0)
+    assert store.statuses() == [["pending"]]
+    journal.start()
+    store.gate.clear()
+    journal.admit([make_entry("b")])
+    assert not await journal.stop(within=0.01)
+
+
+async def test_every_observer_is_told_though_one_fails(
+    store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A broken part stays broken alone."""
+
+    class Broken:
+        def observe(self, _event: TaskEvent) -> None:
+            msg = "no"
+            raise RuntimeError(msg)
+
+    told = RecordingObserver()
+    journal = Journal(store, [Broken(), told], max_backlog=1)  # type: ignore[arg-type]
+    journal.publish(TaskEvent(EventKind.ENQUEUED, make_entry().record, 1.0))
+    assert told.kinds() == ["enqueued"]
+    assert "Broken failed on enqueued" in caplog.text
+
+
+async def test_lines_of_a_running_task_are_seen_and_stored_before_it_ends(store: RecordingStore) -> None:
+    """Other workers see them, and a crash leaves them."""
+    told = RecordingObserver()
+    journal = Journal(store, [told], max_backlog=10, linger=0.001)  # type: ignore[arg-type]
+    journal.start()
+    entry = make_entry("a")
+    entry.admitted = True
+    journal.admit([entry])
+    journal.append(entry, lifecycle.start(entry.record, at=2.0, owner="me"))
+    await journal.flushed()
+    entry.context = TaskContext(entry.record, on_log=lambda line: journal.logged(entry, line))
+    store.writing.clear()
+    await asyncio.to_thread(entry.context.log, "from a thread")
+    seen = await journal.get("a")
+    assert seen is not None
+    assert [line.message for line in seen.logs] == ["from a thread"]
+    async with asyncio.timeout(5):
+        await store.writing.wait()
+        await journal.flushed()
+    last = store.batches[-1][0]
+    assert [line.message for line in last.record.logs] == ["from a thread"]
+    assert last.record.status is TaskStatus.RUNNING
+    assert told.kinds() == ["logged"]
+    await journal.stop(within=1.0)
+
+
+async def test_counts_and_age_of_what_is_live(journal: Journal) -> None:
+    """By queue and status; a retry that is not due yet does not count as old."""
+    now = make_entry("a")
+    later = make_entry("b")
+    later.record = later.record.evolve(ready_at=9e12)
+    journal.admit([now, later])
+    assert journal.live_counts() == {("default", TaskStatus.PENDING): 2}
+    assert journal.oldest_pending("default") == 1.0
+    assert journal.oldest_pending("other") is None
