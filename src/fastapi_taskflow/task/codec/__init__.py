@@ -1,0 +1,1 @@
+"""How argument values become JSON and come back equal. ``task.payload`` is the way in."""
