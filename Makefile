@@ -38,7 +38,7 @@ bench: $(VENV)/.demo ## Compare with bare BackgroundTasks and the other package 
 	$(BIN)/python -m benchmarks.memory
 
 docs: $(VENV)/.docs ## Build the manual into site/, every warning an error
-	$(BIN)/mkdocs build --strict
+	$(BIN)/zensical build --strict
 
 build: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	$(BIN)/python -m build
