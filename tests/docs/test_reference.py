@@ -1,0 +1,55 @@
+"""The reference names everything that the code has."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import fastapi_taskflow
+from fastapi_taskflow import ManagedBackgroundTasks, TaskAdmin, TaskManager, errors
+from fastapi_taskflow.telemetry import names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    "function", [TaskManager, TaskManager.task, TaskManager.init_app, TaskAdmin, ManagedBackgroundTasks.add_task]
+)
+def test_every_option_is_in_the_reference(function: Callable[..., Any], project_root: Path) -> None:
+    """No keyword of the public API is missing in the reference."""
+    page = (project_root / "docs/reference/api.md").read_text(encoding="utf-8")
+    options = set(inspect.signature(function).parameters) - {"self", "args", "kwargs", "func", "app", "task_manager"}
+    assert {option for option in options if option not in page} == set()
+
+
+def test_every_error_is_in_the_reference(project_root: Path) -> None:
+    """No error of the tree is missing in the reference."""
+    page = (project_root / "docs/reference/api.md").read_text(encoding="utf-8")
+    tree = {
+        name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.TaskflowError)
+    }
+    assert tree
+    assert {name for name in tree if f"`{name}`" not in page} == set()
+
+
+def test_every_metric_and_attribute_is_in_the_reference(project_root: Path) -> None:
+    """No name of the telemetry contract is missing in the reference."""
+    folder = project_root / "docs/reference"
+    pages = "".join((folder / page).read_text(encoding="utf-8") for page in ("metrics.md", "spans.md"))
+    emitted = {
+        value
+        for key, value in vars(names).items()
+        if key.isupper() and isinstance(value, str) and value.startswith(("taskflow", "messaging."))
+    }
+    assert emitted
+    assert {name for name in emitted if f"`{name}" not in pages} == set()
+
+
+def test_everything_public_can_be_imported() -> None:
+    """The names in ``__all__`` exist."""
+    assert fastapi_taskflow.__all__
+    assert [name for name in fastapi_taskflow.__all__ if not hasattr(fastapi_taskflow, name)] == []
