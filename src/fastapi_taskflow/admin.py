@@ -27,18 +27,25 @@ class AdminRoute(Mount):
     """One route for everything under the path: a user's request costs one comparison, however many routes are below."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Match the path itself and everything below it."""
+        """Match the path itself and everything below it, with or without a proxy's prefix in the path."""
         if scope["type"] != "http":
             return Match.NONE, {}
-        path: str = scope["path"]
         root: str = scope.get("root_path", "")
-        prefix = root + self.path if root and path.startswith(root) else self.path
-        if not path.startswith(prefix):
+        path: str = scope["path"]
+        if root and path.startswith(root + "/"):
+            path = path[len(root) :]
+        below = path[len(self.path) :]
+        if not path.startswith(self.path) or (below and not below.startswith("/")):
             return Match.NONE, {}
-        if path == prefix:
-            # "/tasks" is the list, as "/tasks/" is: no redirect that would lose a scraper's or a client's headers.
-            scope["path"] = path + "/"
-        return super().matches(scope)
+        # The path always has the whole root in it for the routes below, also when a proxy cut its prefix off; and
+        # "/tasks" is the list, as "/tasks/" is, without a redirect that would lose headers.
+        return Match.FULL, {
+            "app_root_path": scope.get("app_root_path", root),
+            "root_path": root + self.path,
+            "path": root + self.path + (below or "/"),
+            "path_params": {},
+            "endpoint": self.app,
+        }
 
 
 class TaskAdmin:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import fastapi
 import fastapi.dependencies.utils as fastapi_dependencies
 from fastapi import BackgroundTasks, HTTPException
+from starlette.background import BackgroundTask
 
 from fastapi_taskflow.entry import Entry
 from fastapi_taskflow.errors import ConfigurationError, NotStartedError, StoreUnavailableError
@@ -91,6 +92,11 @@ class ManagedBackgroundTasks(BackgroundTasks):
         self._waiting.append(entry)
         self.tasks.append(entry)
         return entry.record.task_id
+
+    def run_among(self, others: BackgroundTasks) -> None:
+        """Run after what ``others`` holds by now, and before what it gets later. Harmless when done already."""
+        if others is not self and not any(isinstance(task, BackgroundTask) and task.func is self for task in others.tasks):
+            others.tasks.append(BackgroundTask(self))
 
     @property
     def waiting(self) -> bool:

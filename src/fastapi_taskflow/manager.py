@@ -28,9 +28,10 @@ from fastapi_taskflow.settings import Settings, require_number, require_positive
 from fastapi_taskflow.stores.memory import MemoryStore
 from fastapi_taskflow.task.definition import TaskDefinition, calls_async, code_name, short_name
 from fastapi_taskflow.task.registry import Registry
-from fastapi_taskflow.telemetry.logs import FileLogger, ObserverPump
+from fastapi_taskflow.telemetry.logs import FileLogger
 from fastapi_taskflow.telemetry.metrics import OtelMetrics
 from fastapi_taskflow.telemetry.prometheus import PrometheusMetrics
+from fastapi_taskflow.telemetry.pump import ObserverPump
 from fastapi_taskflow.telemetry.spans import SpanCapture
 from fastapi_taskflow.telemetry.tracing import OtelTracing
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.observer import Observer
     from fastapi_taskflow.store import Instance, Store
     from fastapi_taskflow.task.payload import Serializer
-    from fastapi_taskflow.telemetry.logs import TaskObserver
+    from fastapi_taskflow.telemetry.task_observer import TaskObserver
 
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -301,8 +302,7 @@ class TaskManager:
             managed = held.tasks()
         else:
             managed = self._unheld(request)
-        if background_tasks is not managed and managed not in background_tasks.tasks:
-            background_tasks.tasks.append(managed)
+        managed.run_among(background_tasks)
         return managed
 
     def _unheld(self, request: Request) -> ManagedBackgroundTasks:

@@ -1,0 +1,102 @@
+"""Applications as users build them, in the process and as servers of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+
+@contextlib.asynccontextmanager
+async def serving(app: FastAPI, *, root_path: str = "") -> AsyncIterator[httpx.AsyncClient]:
+    """Run the app's lifespan around a client that calls it in this loop."""
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, root_path=root_path)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            yield client
+
+
+@dataclass
+class Server:
+    """A uvicorn of our own."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def terminate(self) -> int:
+        """End it as a deployment does; return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(40)
+
+
+Start = "Callable[..., Server]"
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Return a function that starts ``app.py`` with the given source under uvicorn, and waits until it answers."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(source: str, *arguments: str, ready: str = "/ready", **environment: str) -> Server:
+        (tmp_path / "app.py").write_text(source)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port), "--log-level", "warning", *arguments]
+        process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **environment})
+        started.append(process)
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            assert process.poll() is None, f"the server ended with {process.returncode}"
+            with contextlib.suppress(httpx.TransportError):
+                httpx.get(url + ready, timeout=2)
+                return Server(process, url)
+            time.sleep(0.05)
+        pytest.fail("the server did not answer within 30 s")
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
+
+
+def wait_for(get: Callable[[], Any], done: Callable[[Any], bool], *, within: float = 15.0) -> Any:
+    """Ask again and again until ``done`` says yes; fail with the last answer."""
+    deadline = time.monotonic() + within
+    while True:
+        answer = get()
+        if done(answer):
+            return answer
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {within:g} s; the last answer was {answer!r}")
+        time.sleep(0.02)
+
+
+async def eventually(get: Callable[[], Any], done: Callable[[Any], bool], *, within: float = 15.0) -> Any:
+    """Await ``get()`` again and again until ``done`` says yes; fail with the last answer."""
+    async with asyncio.timeout(within):
+        while not done(answer := await get()):
+            await asyncio.sleep(0.01)
+    return answer
