@@ -214,5 +214,8 @@ def _global_provider() -> TracerProvider | None:
 
 def _passed_on() -> SendContext | None:
     """Return the current context, if somebody upstream has a trace although this process records none."""
-    context = trace.get_current_span().get_span_context()
+    span = trace.get_current_span()
+    if span is INVALID_SPAN:
+        return None
+    context = span.get_span_context()
     return SendContext(to_traceparent(context), to_tracestate(context)) if context.is_valid else None
