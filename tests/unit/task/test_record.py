@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 
 import pytest
@@ -13,7 +12,7 @@ from fastapi_taskflow.task.record import FINISHED, LIVE, TaskRecord, TaskStatus,
 def make(**changes: object) -> TaskRecord:
     """Return a pending record with ``changes``."""
     base = TaskRecord("id", "send_email", TaskStatus.PENDING, 100.0)
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+    return base._replace(**changes)  # type: ignore[arg-type]
 
 
 def test_evolve_makes_the_next_version_and_keeps_the_rest() -> None:
@@ -26,7 +25,7 @@ def test_evolve_makes_the_next_version_and_keeps_the_rest() -> None:
 
 def test_records_are_frozen() -> None:
     """Nobody changes a fact in place."""
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         make().status = TaskStatus.FAILED  # type: ignore[misc]
 
 
