@@ -1,0 +1,1 @@
+"""The HTTP side of the package: JSON API, metrics, login, stream and dashboard, as one application to mount."""

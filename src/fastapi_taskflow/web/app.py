@@ -1,0 +1,50 @@
+"""The admin application, to be mounted under one path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from fastapi_taskflow.web import history, metrics, status, tasks
+from fastapi_taskflow.web.auth import routes as auth
+from fastapi_taskflow.web.auth.guard import Guard
+from fastapi_taskflow.web.auth.sessions import Sessions
+from fastapi_taskflow.web.auth.throttle import LoginThrottle
+from fastapi_taskflow.web.dashboard import assets, live
+from fastapi_taskflow.web.dashboard import routes as dashboard
+from fastapi_taskflow.web.errors import install_error_handlers
+from fastapi_taskflow.web.headers import SecurityHeaders
+
+if TYPE_CHECKING:
+    from fastapi_taskflow.web.parts import AdminParts
+
+
+def build_admin_app(parts: AdminParts) -> FastAPI:
+    """Return the application. Mount it so that ``root_path`` of the scope ends with the mount's path."""
+    settings = parts.settings
+    sessions = Sessions(
+        parts.store, secret_key=settings.secret_key, lifetime=settings.token_expiry, backend=settings.auth
+    )
+    throttle = LoginThrottle()
+    app = FastAPI(
+        title=settings.title,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(Guard, settings=settings, sessions=sessions, throttle=throttle),
+        ],
+    )
+    app.state.parts = parts
+    app.state.sessions = sessions
+    app.state.throttle = throttle
+    install_error_handlers(app)
+    # Routes with a task's id come last: "metrics" is no id.
+    fixed = (metrics.router, history.router, status.router, auth.router, assets.router, live.router, dashboard.router)
+    for router in (*fixed, tasks.router):
+        app.include_router(router)
+    return app

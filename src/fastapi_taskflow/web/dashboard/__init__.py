@@ -1,0 +1,1 @@
+"""The pages: server templates, small ES modules, one style sheet."""

@@ -1,0 +1,127 @@
+"""What the admin application needs from the rest of the package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+from fastapi import Depends, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from fastapi_taskflow.store import FunctionStats, Page, Store, TaskQuery
+    from fastapi_taskflow.task.definition import TaskDefinition
+    from fastapi_taskflow.task.record import TaskRecord, TaskStatus
+    from fastapi_taskflow.web.auth.backend import TaskAuthBackend
+    from fastapi_taskflow.web.stream import ChangeFeed
+
+
+class Journal(Protocol):
+    """Where records are read."""
+
+    @property
+    def backlog(self) -> int:
+        """Changes that are not committed yet."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last write failed and is being tried again."""
+
+    async def get(self, task_id: str) -> TaskRecord | None:
+        """Return the newest record, or None."""
+
+    async def list(self, query: TaskQuery) -> Page:
+        """Return one page."""
+
+    async def stats(self) -> Mapping[str, FunctionStats]:
+        """Return the counters per function name."""
+
+    def live_counts(self) -> Mapping[tuple[str, TaskStatus], int]:
+        """Return how many tasks wait and run in this process, by queue and status."""
+
+
+class Dispatcher(Protocol):
+    """Where an operator's wishes go."""
+
+    async def cancel(self, task_id: str) -> TaskRecord:
+        """Cancel a task; return its record as it is then."""
+
+    async def retry(self, task_id: str) -> TaskRecord:
+        """Run an unsuccessful task again; return the new task's record."""
+
+
+class Registry(Protocol):
+    """The known functions."""
+
+    def __iter__(self) -> Iterator[TaskDefinition]:
+        """Iterate over all definitions."""
+
+    def get(self, name: str) -> TaskDefinition | None:
+        """Return the definition with this name, or None."""
+
+
+class PrometheusRenderer(Protocol):
+    """Makes the text that a scraper reads."""
+
+    def render(self, accept: str | None, format: str | None) -> tuple[str, bytes]:  # noqa: A002 - named as in the URL
+        """Return the content type and the body, by the ``Accept`` header or by the format asked for outright."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """The options of the admin application.
+
+    Attributes:
+        path: Where it is mounted, such as ``/tasks``.
+        title: The name in the page header.
+        display_func_args: Whether arguments are shown at all.
+        poll_interval: Seconds between keep-alives of the stream, and between the page's own refreshes.
+        auth: Who may log in; None leaves everything open.
+        token_expiry: Seconds that a session lasts.
+        secret_key: Signs the sessions; None makes a random one, shared through the store.
+        metrics_token: Bearer token with which a scraper reads ``/metrics`` and ``/health``.
+        trace_url: Link to a trace backend with ``{trace_id}`` in it, or None.
+    """
+
+    path: str = "/tasks"
+    title: str = "fastapi-taskflow"
+    display_func_args: bool = False
+    poll_interval: float = 30.0
+    auth: TaskAuthBackend | None = None
+    token_expiry: float = 86_400.0
+    secret_key: str | None = None
+    metrics_token: str | None = None
+    trace_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdminParts:
+    """Everything that the routes work with.
+
+    Attributes:
+        settings: The options.
+        journal: Reads records.
+        dispatcher: Cancels and retries.
+        registry: Known functions.
+        store: Holds what sessions share between workers.
+        prometheus: Renders the scraper's text.
+        feed: Fans changes out to the open pages.
+    """
+
+    settings: AdminSettings
+    journal: Journal
+    dispatcher: Dispatcher
+    registry: Registry
+    store: Store
+    prometheus: PrometheusRenderer
+    feed: ChangeFeed
+
+
+async def _parts_of(request: Request) -> AdminParts:
+    parts: AdminParts = request.app.state.parts
+    return parts
+
+
+Parts = Annotated[AdminParts, Depends(_parts_of)]
+"""Annotation by which a route gets the parts."""

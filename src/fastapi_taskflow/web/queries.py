@@ -1,0 +1,116 @@
+"""Query parameters of the lists: checked, and made into a `TaskQuery`."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from fastapi import Depends, HTTPException, Query
+
+from fastapi_taskflow import clock
+from fastapi_taskflow.store import TaskQuery
+from fastapi_taskflow.task.record import TaskStatus
+
+if TYPE_CHECKING:
+    from fastapi_taskflow.store import Page
+    from fastapi_taskflow.web.parts import Journal
+
+MAX_LIMIT: Final = 500
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
+_RELATIVE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhdw])", re.ASCII)
+
+
+def unprocessable(message: str) -> HTTPException:
+    """Return the error for a parameter that has a wrong value."""
+    return HTTPException(422, message)
+
+
+def parse_instant(name: str, text: str | None, *, now: float) -> float | None:
+    """Return seconds since the Unix epoch for ``15m``, ``2h``, ``7d`` (before ``now``) or an ISO 8601 date.
+
+    A date without an offset is UTC.
+
+    Raises:
+        HTTPException: 422 if it is neither.
+    """
+    if not text:
+        return None
+    relative = _RELATIVE.fullmatch(text.strip())
+    if relative:
+        return now - float(relative[1]) * _UNITS[relative[2]]
+    try:
+        # A "+" that was not escaped in the URL arrives as a space.
+        moment = datetime.fromisoformat(text.strip().replace(" ", "T" if "T" not in text else "+"))
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        message = f"{name} must be a span such as 15m, 2h, 7d, or a date such as 2026-11-24T22:00:00Z"
+        raise unprocessable(message) from None
+    return seconds if math.isfinite(seconds) else None
+
+
+def parse_statuses(values: list[str]) -> frozenset[TaskStatus]:
+    """Return the statuses named, each value being one or several with commas between.
+
+    Raises:
+        HTTPException: 422 if one is unknown.
+    """
+    names = [name.strip().lower() for value in values for name in value.split(",") if name.strip()]
+    try:
+        return frozenset(TaskStatus(name) for name in names)
+    except ValueError:
+        message = f"status must be one of {', '.join(TaskStatus)}"
+        raise unprocessable(message) from None
+
+
+def _text(value: str | None) -> str | None:
+    # No stored text has a NUL, and some databases refuse to be asked for one.
+    return (value or "").replace("\0", "").strip() or None
+
+
+async def _task_query(
+    *,
+    status: Annotated[list[str] | None, Query()] = None,
+    func_name: Annotated[str | None, Query(max_length=512)] = None,
+    queue: Annotated[str | None, Query(max_length=512)] = None,
+    tag: Annotated[str | None, Query(max_length=512)] = None,
+    q: Annotated[str | None, Query(max_length=512)] = None,
+    trace_id: Annotated[str | None, Query(max_length=64)] = None,
+    since: Annotated[str | None, Query(max_length=64)] = None,
+    until: Annotated[str | None, Query(max_length=64)] = None,
+    order: Literal["asc", "desc"] = "desc",
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
+    cursor: Annotated[str | None, Query(max_length=512)] = None,
+) -> TaskQuery:
+    now = clock.now()
+    return TaskQuery(
+        statuses=parse_statuses(status or []),
+        func_name=_text(func_name),
+        queue=_text(queue),
+        tag=_text(tag),
+        text=_text(q),
+        trace_id=(_text(trace_id) or "").lower() or None,
+        since=parse_instant("since", since, now=now),
+        until=parse_instant("until", until, now=now),
+        oldest_first=order == "asc",
+        cursor=cursor or None,
+        limit=limit,
+    )
+
+
+ListQuery = Annotated[TaskQuery, Depends(_task_query)]
+"""Annotation by which a route gets the checked query."""
+
+
+async def fetch(journal: Journal, query: TaskQuery) -> Page:
+    """Return one page.
+
+    Raises:
+        HTTPException: 422 if the cursor is not one of ours.
+    """
+    try:
+        return await journal.list(query)
+    except ValueError:
+        message = "cursor is not one that this list gave"
+        raise unprocessable(message) from None
