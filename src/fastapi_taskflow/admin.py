@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class AdminRoute(Mount):
-    """One route for everything under the path: a user's request costs one comparison, however many routes are below."""
+    """One route for everything under the path: it costs a user's request one comparison."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Match the path itself and everything below it, with or without a proxy's prefix in the path."""

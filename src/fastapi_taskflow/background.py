@@ -95,7 +95,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
 
     def run_among(self, others: BackgroundTasks) -> None:
         """Run after what ``others`` holds by now, and before what it gets later. Harmless when done already."""
-        if others is not self and not any(isinstance(task, BackgroundTask) and task.func is self for task in others.tasks):
+        if others is not self and not any(task.func is self for task in others.tasks):
             others.tasks.append(BackgroundTask(self))
 
     @property
@@ -105,7 +105,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
 
     @property
     def left_over(self) -> bool:
-        """Whether there are tasks that nobody ran: the endpoint gave a ``background`` of its own, or added them late."""
+        """Whether there are tasks that nobody ran: the response has a background of its own, or they came late."""
         return any(not isinstance(task, Entry) or not task.withdrawn for task in self.tasks[self._ran :])
 
     def close(self) -> None:
@@ -179,7 +179,9 @@ class ManagedBackgroundTasks(BackgroundTasks):
         else:
             stack.push_async_exit(self._left_unheld)
 
-    def _left(self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> None:
+    def _left(
+        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             self.drop(f"the endpoint raised {kind.__name__}: {error}")
 
@@ -192,7 +194,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
             try:
                 await self.admit()
             except StoreUnavailableError as failure:
-                logger.error("a request gets 503: %s", failure)
+                logger.error("a request gets 503: %s", failure)  # noqa: TRY400 - the store's trouble, not a bug's trace
                 raise HTTPException(503, UNAVAILABLE) from failure
 
 
@@ -242,8 +244,8 @@ class RequestTasks:
 
 
 NOT_STARTED: Final = (
-    "the TaskManager is not started: give the app to TaskAdmin(app, task_manager) or task_manager.init_app(app), and let "
-    "its lifespan run (in tests: `with TestClient(app) as client:`), or await task_manager.startup() yourself"
+    "the TaskManager is not started: give the app to TaskAdmin(app, task_manager) or task_manager.init_app(app), and "
+    "let its lifespan run (in tests: `with TestClient(app) as client:`), or await task_manager.startup() yourself"
 )
 
 
@@ -304,8 +306,8 @@ def install() -> None:
         return
     if current is not BackgroundTasks:
         msg = (
-            f"auto_install does not work with FastAPI {fastapi.__version__}: fastapi.dependencies.utils.{_PRIVATE_NAME} is "
-            f"{current!r}. Use `tasks: ManagedBackgroundTasks = Depends(task_manager.get_tasks)` instead, and report this."
+            f"auto_install does not work with FastAPI {fastapi.__version__}: "
+            f"fastapi.dependencies.utils.{_PRIVATE_NAME} is {current!r}. Use `tasks: ManagedBackgroundTasks = Depends(task_manager.get_tasks)` instead"
         )
         raise ConfigurationError(msg)
     setattr(fastapi_dependencies, _PRIVATE_NAME, _injected)

@@ -36,6 +36,9 @@ RETRYABLE: Final = frozenset({TaskStatus.FAILED, TaskStatus.INTERRUPTED, TaskSta
 CANCEL_NOTICE: Final = 1.0
 """Seconds that a cancel request waits for a running async task to end, so that its answer can say so."""
 
+CROWDED: Final = 1_000
+"""Waiting changes at which even a store that keeps nothing is waited for: whoever adds tasks in a loop is slowed."""
+
 CALLS_KEPT: Final = 1_000
 """Calls of unsuccessful tasks kept for a retry by hand, in a store that does not keep arguments."""
 
@@ -93,11 +96,9 @@ class Dispatcher:
             TaskArgumentError: If an argument cannot be stored.
             ConfigurationError: If ``func`` is not callable, or tags or key are of the wrong type.
         """
+        require_callable(func)
         if type(func) is functools.partial:
             func, args, kwargs = split_call(func, args, kwargs)
-        if not callable(func):
-            msg = f"the first argument must be a function, not {func!r}"
-            raise ConfigurationError(msg)
         definition = self._registry.resolve(func)
         if idempotency_key is None:
             task_id = new_task_id()
@@ -153,7 +154,7 @@ class Dispatcher:
             fresh.append(entry)
         if fresh:
             journal.admit(fresh)
-            if self._persistent or keyed:
+            if self._persistent or keyed or journal.backlog > CROWDED:
                 waits.append(journal.next_commit())
         if waits:
             await self._committed(waits, fresh)
@@ -357,6 +358,17 @@ class Dispatcher:
         self._calls[entry.record.task_id] = entry
         if len(self._calls) > CALLS_KEPT:
             self._calls.popitem(last=False)
+
+
+def require_callable(func: object) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+        ConfigurationError: If ``func`` is not callable.
+    """
+    if not callable(func):
+        msg = f"the first argument must be a function, not {func!r}"
+        raise ConfigurationError(msg)
 
 
 def checked_tags(tags: object) -> tuple[str, ...]:

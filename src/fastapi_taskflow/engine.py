@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable, Coroutine
 
     from fastapi_taskflow.entry import Entry
@@ -20,13 +19,13 @@ class Engine(Protocol):
     def start(self, run: RunEntry) -> None:
         """Begin to take tasks for ``run``."""
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` in an asyncio task of its own, in the caller's context, and see it through at shutdown."""
 
     async def run(self, entry: Entry) -> None:
         """Run ``entry`` until its attempt has ended. A later attempt is started when it is due."""
 
-    def submit(self, entry: Entry) -> asyncio.Task[Any]:
+    def submit(self, entry: Entry) -> None:
         """Run ``entry`` on its own, at once or when it is due."""
 
     async def stop(self, *, within: float) -> bool:

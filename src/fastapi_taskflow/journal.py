@@ -91,7 +91,7 @@ class Journal:
                 await asyncio.wait_for(self.flushed(), within)
             except TimeoutError:
                 done = False
-                logger.error("the store did not take %d changes before the shutdown ended", self.backlog)
+                logger.error("the store did not take %d changes before the end", self.backlog)  # noqa: TRY400
         if self._flusher is not None:
             self._flusher.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -8,7 +8,6 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import BackgroundTasks, FastAPI, Request  # noqa: TC002 - FastAPI reads the annotations of get_tasks
-
 from starlette.middleware import Middleware
 
 from fastapi_taskflow import background
@@ -24,9 +23,9 @@ from fastapi_taskflow.runner import Runner
 from fastapi_taskflow.services.heartbeat import Heartbeat, this_instance
 from fastapi_taskflow.services.recovery import Recovery
 from fastapi_taskflow.services.retention import Retention
-from fastapi_taskflow.settings import Settings, require_number, require_positive
+from fastapi_taskflow.settings import Settings
 from fastapi_taskflow.stores.memory import MemoryStore
-from fastapi_taskflow.task.definition import TaskDefinition, calls_async, code_name, short_name
+from fastapi_taskflow.task.options import checked_options, declared
 from fastapi_taskflow.task.registry import Registry
 from fastapi_taskflow.telemetry.logs import FileLogger
 from fastapi_taskflow.telemetry.metrics import OtelMetrics
@@ -152,10 +151,11 @@ class TaskManager:
 
         self.prometheus = PrometheusMetrics(
             registry=registry,
-            live_counts=lambda: self.journal.live_counts(),
-            oldest_pending=lambda queue: self.journal.oldest_pending(queue),
+            # The journal is made after it, as it tells it of events.
+            live_counts=lambda: self.journal.live_counts(),  # noqa: PLW0108
+            oldest_pending=lambda queue: self.journal.oldest_pending(queue),  # noqa: PLW0108
             backlog=lambda: self.journal.backlog,
-            limits=lambda: {} if max_concurrent_tasks is None else {"default": max_concurrent_tasks},
+            limits=lambda: {"default": max_concurrent_tasks},
         )
         self.registry = Registry(on_add=self.prometheus.declare)
         observers = list(loggers or ())
@@ -224,36 +224,10 @@ class TaskManager:
         Raises:
             ConfigurationError: If a value is wrong, or another function has the name.
         """
-        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-            msg = f"retries must be a whole number, 0 or more, not {retries!r}"
-            raise ConfigurationError(msg)
-        require_number("delay", delay)
-        if not 0 <= delay < float("inf"):
-            msg = f"delay must be 0 or more seconds, not {delay!r}"
-            raise ConfigurationError(msg)
-        require_positive("backoff", backoff)
-        if name is not None and (not isinstance(name, str) or not name.strip()):
-            msg = f"name must be a string that is not empty, not {name!r}"
-            raise ConfigurationError(msg)
+        options = checked_options(retries=retries, delay=delay, backoff=backoff, name=name)
 
         def declare(func: Callable[P, R]) -> Callable[P, R]:
-            if not callable(func):
-                msg = f"task() decorates functions, not {func!r}; write @task_manager.task() with its parentheses"
-                raise ConfigurationError(msg)
-            self.registry.add(
-                TaskDefinition(
-                    name=name or short_name(func),
-                    func=func,
-                    is_async=calls_async(func),
-                    code_name=code_name(func),
-                    retries=retries,
-                    delay=delay,
-                    backoff=backoff,
-                    persist=persist,
-                    requeue_on_interrupt=requeue_on_interrupt,
-                    declared=True,
-                )
-            )
+            self.registry.add(declared(func, options, persist=persist, requeue_on_interrupt=requeue_on_interrupt))
             return func
 
         return declare
@@ -401,9 +375,7 @@ class TaskManager:
         services: list[Service] = []
         if self.store.persistent:
             heartbeat = Heartbeat(self.store, me, lease=self.settings.lease)
-            recovery = Recovery(
-                self.store, self.journal, self.dispatcher, self.registry, settings=self.settings, me=me
-            )
+            recovery = Recovery(self.store, self.journal, self.dispatcher, self.registry, settings=self.settings, me=me)
             services += [heartbeat, recovery]
         if self.retention_days is not None:
             services.append(Retention(self.store, days=self.retention_days))
@@ -440,7 +412,7 @@ class TaskManager:
 
     @contextlib.asynccontextmanager
     async def _for_one_request(self) -> AsyncIterator[None]:
-        """Start the manager around a request that came without a lifespan, as from ``TestClient(app)`` without ``with``."""
+        """Start the manager around a request without a lifespan, as from ``TestClient(app)`` without ``with``."""
         if self._started_by is None:
             self._one_request = asyncio.Lock()
         lock = self._one_request or asyncio.Lock()

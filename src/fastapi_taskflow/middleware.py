@@ -73,7 +73,7 @@ class TaskMiddleware:
                 try:
                     await managed.admit()
                 except StoreUnavailableError as error:
-                    logger.error("%s %s: %s", scope["method"], scope["path"], error)
+                    logger.error("%s %s: %s", scope["method"], scope["path"], error)  # noqa: TRY400 - not a bug's trace
                     if starts:
                         refused = True
                         await _send_unavailable(send)

@@ -42,8 +42,13 @@ class AttemptSpan(Protocol):
 class SendSpan(Protocol):
     """The trace context that a new task carries."""
 
-    traceparent: str | None
-    tracestate: str | None
+    @property
+    def traceparent(self) -> str | None:
+        """W3C traceparent."""
+
+    @property
+    def tracestate(self) -> str | None:
+        """W3C tracestate."""
 
 
 class Tracing(Protocol):

@@ -62,7 +62,8 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port), "--log-level", "warning", *arguments]
+        server = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port), "--log-level", "warning"]
+        command = [*server, *arguments]
         process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **environment})
         started.append(process)
         url = f"http://127.0.0.1:{port}"
@@ -98,5 +99,5 @@ async def eventually(get: Callable[[], Any], done: Callable[[Any], bool], *, wit
     """Await ``get()`` again and again until ``done`` says yes; fail with the last answer."""
     async with asyncio.timeout(within):
         while not done(answer := await get()):
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # noqa: ASYNC110 - what is waited for is seen over HTTP only
     return answer

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Server
 
-SOURCE = '''
+SOURCE = """
 import asyncio, os, pathlib, time
 from fastapi import FastAPI
 from fastapi_taskflow import ManagedBackgroundTasks, TaskAdmin, TaskManager, task_log
@@ -68,7 +68,7 @@ async def start_writing(name: str, tasks: ManagedBackgroundTasks) -> list[str]:
     closure = lambda: None
     third = tasks.add_task(closure)
     return [first, second, third]
-'''
+"""
 
 
 def post(server: Server, path: str) -> Any:
@@ -98,7 +98,7 @@ def test_every_accepted_task_runs_after_sigkill(start_server: Callable[..., Serv
     """What ran runs again if it may, what waited runs; ids, tags and arguments stay. The peer lost 176 of 200."""
     server = start_server(SOURCE, REQUEUE="1")
     held = fire(server, "/hold/again")
-    wait_for(lambda: (tmp_path / "holding").exists(), bool)
+    wait_for((tmp_path / "holding").exists, bool)
     accepted = [fire(server, f"/write/{number}") for number in range(60)]
     assert record(server, held)["status"] == "running"
     server.kill()
@@ -127,7 +127,7 @@ def test_without_requeue_everything_is_shown_as_interrupted(
     """And can be retried by hand; a retry is a new task."""
     server = start_server(SOURCE)
     held = fire(server, "/hold/plain")
-    wait_for(lambda: (tmp_path / "holding").exists(), bool)
+    wait_for((tmp_path / "holding").exists, bool)
     waiting = fire(server, "/write/one")
     server.kill()
     server = start_server(SOURCE)
@@ -137,7 +137,8 @@ def test_without_requeue_everything_is_shown_as_interrupted(
     assert not (tmp_path / "ran.txt").exists()
     answer = httpx.post(f"{server.url}/tasks/{waiting[0]}/retry", timeout=10)
     assert answer.status_code < 300, answer.text
-    wait_for(lambda: (tmp_path / "ran.txt").exists() and (tmp_path / "ran.txt").read_text(), lambda text: text == "one\n")
+    ran = tmp_path / "ran.txt"
+    wait_for(lambda: ran.exists() and ran.read_text(), lambda text: text == "one\n")
     metrics = httpx.get(server.url + "/tasks/metrics", timeout=10).json()
     assert metrics["interrupted"] >= 2
 
@@ -148,7 +149,7 @@ def test_a_clean_shutdown_lets_running_tasks_finish_and_keeps_what_waits(
     """SIGTERM while one task runs and others wait: the next start runs the rest, each once."""
     server = start_server(SOURCE, REQUEUE="1")
     held = fire(server, "/hold/plain")
-    wait_for(lambda: (tmp_path / "holding").exists(), bool)
+    wait_for((tmp_path / "holding").exists, bool)
     waiting = [fire(server, f"/write/{number}")[0] for number in range(5)]
     import threading
 
@@ -168,7 +169,7 @@ def test_lines_of_a_killed_attempt_are_kept(start_server: Callable[..., Server],
     """They are stored while the task runs."""
     server = start_server(SOURCE, REQUEUE="1")
     held = fire(server, "/hold/again")
-    wait_for(lambda: (tmp_path / "holding").exists(), bool)
+    wait_for((tmp_path / "holding").exists, bool)
     import sqlite3
 
     def stored() -> str:

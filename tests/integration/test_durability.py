@@ -11,10 +11,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
+from fastapi_taskflow.stores.sql import SqlStore, sqlite_url
 
 from fastapi_taskflow import ManagedBackgroundTasks, StoreUnavailableError, TaskAdmin, TaskManager
 from fastapi_taskflow.store import Change, WriteResult
-from fastapi_taskflow.stores.sql import SqlStore, sqlite_url
 from tests.integration.conftest import eventually, serving
 
 
@@ -130,7 +130,7 @@ async def test_enqueue_outside_of_a_request_raises(tmp_path: Path) -> None:
     manager = TaskManager(snapshot_backend=store, commit_timeout=0.05)
     await manager.startup()
     store.gate.clear()
-    with pytest.raises(StoreUnavailableError, match="did not commit within 0.05 s"):
+    with pytest.raises(StoreUnavailableError, match=r"did not commit within 0\.05 s"):
         await manager.enqueue(ran.append, "never")
     store.gate.set()
     await manager.enqueue(ran.append, "once")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 import pytest
@@ -186,9 +185,7 @@ async def test_stop_writes_what_is_left_and_tells_when_it_could_not(store: Recor
     assert not await journal.stop(within=0.01)
 
 
-async def test_every_observer_is_told_though_one_fails(
-    store: RecordingStore, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_every_observer_is_told_though_one_fails(store: RecordingStore, caplog: pytest.LogCaptureFixture) -> None:
     """A broken part stays broken alone."""
 
     class Broken:

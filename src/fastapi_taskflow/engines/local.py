@@ -21,7 +21,8 @@ class LocalEngine:
     """Starts each task as soon as it may run.
 
     Args:
-        max_concurrent_tasks: Attempts at the same time, or None for no limit. One that waits to be retried holds no place.
+        max_concurrent_tasks: Attempts at the same time, or None for no limit. A task that waits for its retry holds no
+            place.
     """
 
     def __init__(self, max_concurrent_tasks: int | None) -> None:
@@ -32,9 +33,8 @@ class LocalEngine:
         self._run: RunEntry | None = None
         self._stopping = False
 
-    @property
-    def running(self) -> bool:
-        """Whether it takes tasks."""
+    def takes_tasks(self) -> bool:
+        """Tell whether it was started and is not stopping."""
         return self._run is not None and not self._stopping
 
     def start(self, run: RunEntry) -> None:
@@ -43,17 +43,16 @@ class LocalEngine:
         self._stopping = False
         self._places = asyncio.Semaphore(self._limit) if self._limit is not None else None
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` in an asyncio task of its own, in the caller's context, and see it through at shutdown."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
 
     async def run(self, entry: Entry) -> None:
         """Run ``entry`` until its attempt has ended. A retry without a delay follows at once, another one when due."""
         run = self._run
-        if run is None or self._stopping:
+        if run is None or not self.takes_tasks():
             return
         while True:
             run_at = entry.record.run_at
@@ -64,13 +63,13 @@ class LocalEngine:
                 due = await run(entry)
             else:
                 async with self._places:
-                    due = None if self._stopping else await run(entry)
-            if due is None or self._stopping:
+                    due = await run(entry) if self.takes_tasks() else None
+            if due is None or not self.takes_tasks():
                 return
 
-    def submit(self, entry: Entry) -> asyncio.Task[Any]:
+    def submit(self, entry: Entry) -> None:
         """Run ``entry`` on its own, at once or when it is due."""
-        return self.spawn(self.run(entry))
+        self.spawn(self.run(entry))
 
     def cancel_timer(self, task_id: str) -> None:
         """Forget that a task is due later."""

@@ -31,7 +31,7 @@ def this_instance() -> Instance:
 
 
 class Heartbeat:
-    """Writes this instance's row three times a lease. It beats on the loop, so a loop that hangs looks dead, as it is."""
+    """Writes this instance's row three times a lease, on the loop: one that hangs looks dead, as it is."""
 
     def __init__(self, store: Store, instance: Instance, *, lease: float) -> None:
         self._store = store
@@ -54,7 +54,7 @@ class Heartbeat:
 
 
 def live_instances(instances: Sequence[Instance], *, me: Instance, lease: float, now: float) -> frozenset[str]:
-    """Return the ids of the instances that live: their beat is within the lease, and on this host their process exists."""
+    """Return the ids of those that live: their beat is within the lease, and on this host their process exists."""
     return frozenset(
         each.instance_id
         for each in instances

@@ -111,7 +111,7 @@ class Recovery:
             parked = lifecycle.interrupt(record, at=now, owner=me, reason=f"its process stopped while it {did}")
             return _taken(parked, record, definition)
         if record.recoveries >= self._settings.max_recoveries:
-            message = f"its process stopped {record.recoveries + 1} times while it was due; it does not run again by itself"
+            message = f"its process stopped {record.recoveries + 1} times while it was due; it is not run again"
             return _taken(lifecycle.fail(record, Failure(POISON, message), at=now), record, definition)
         try:
             call = self._dispatcher.call_of(record)

@@ -83,7 +83,8 @@ class TaskContext:
     def log(self, message: object, *, level: str = "info", **extra: Any) -> None:
         """Write a line; see `task_log`."""
         number = _level_number(level)
-        entry = LogEntry(clock.now(), level.lower(), storable_text(str(message), MAX_LOG_CHARS), self.attempt, extra or None)
+        text = storable_text(str(message), MAX_LOG_CHARS)
+        entry = LogEntry(clock.now(), level.lower(), text, self.attempt, extra or None)
         if len(self._logs) < MAX_LOG_ENTRIES:
             self._logs.append(entry)
         elif not self._dropped_logs:

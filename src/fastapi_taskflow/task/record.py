@@ -205,7 +205,7 @@ KEY_NAMESPACE: Final = uuid.UUID("a4cca23b-7614-5c7e-81d1-a477f479ef8b")
 
 
 def new_task_id() -> str:
-    """Return a new UUID of version 7 (RFC 9562): later ids sort after earlier ones, so that index pages fill in order."""
+    """Return a new UUID of version 7 (RFC 9562): later ids sort after earlier ones, so index pages fill in order."""
     tail = os.urandom(10).hex()
     head = f"{time.time_ns() // 1_000_000:012x}"
     variant = "89ab"[int(tail[3], 16) & 3]

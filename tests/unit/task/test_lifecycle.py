@@ -33,7 +33,8 @@ def test_the_table_is_complete() -> None:
         if (status, transition) in TABLE:
             assert target(status, transition) is TABLE[status, transition]
         else:
-            with pytest.raises(InvalidTransitionError, match=f"cannot {transition.value} a task that is {status.value}"):
+            refused = f"cannot {transition.value} a task that is {status.value}"
+            with pytest.raises(InvalidTransitionError, match=refused):
                 target(status, transition)
 
 

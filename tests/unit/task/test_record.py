@@ -31,7 +31,7 @@ def test_records_are_frozen() -> None:
 
 def test_every_status_is_either_live_or_finished() -> None:
     """There is no third kind."""
-    assert LIVE | FINISHED == set(TaskStatus)
+    assert set(TaskStatus) == LIVE | FINISHED
     assert not LIVE & FINISHED
 
 
