@@ -49,7 +49,7 @@ class AdminRoute(Mount):
 
 
 class TaskAdmin:
-    """Mounts list, detail, cancel, retry, history, metrics and the dashboard on ``app``, and starts the manager with it.
+    """Mounts list, detail, cancel, retry, history, metrics and the dashboard, and starts the manager with the app.
 
     No reference needs to be kept.
 

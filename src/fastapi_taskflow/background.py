@@ -306,8 +306,8 @@ def install() -> None:
         return
     if current is not BackgroundTasks:
         msg = (
-            f"auto_install does not work with FastAPI {fastapi.__version__}: "
-            f"fastapi.dependencies.utils.{_PRIVATE_NAME} is {current!r}. Use `tasks: ManagedBackgroundTasks = Depends(task_manager.get_tasks)` instead"
+            f"auto_install does not work with FastAPI {fastapi.__version__}: its dependencies make {_PRIVATE_NAME} as "
+            f"{current!r}. Use `tasks: ManagedBackgroundTasks = Depends(task_manager.get_tasks)` instead"
         )
         raise ConfigurationError(msg)
     setattr(fastapi_dependencies, _PRIVATE_NAME, _injected)

@@ -98,6 +98,6 @@ def wait_for(get: Callable[[], Any], done: Callable[[Any], bool], *, within: flo
 async def eventually(get: Callable[[], Any], done: Callable[[Any], bool], *, within: float = 15.0) -> Any:
     """Await ``get()`` again and again until ``done`` says yes; fail with the last answer."""
     async with asyncio.timeout(within):
-        while not done(answer := await get()):
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - what is waited for is seen over HTTP only
+        while not done(answer := await get()):  # noqa: ASYNC110 - what is waited for is seen over HTTP only
+            await asyncio.sleep(0.01)
     return answer

@@ -1,0 +1,57 @@
+"""A job that is done again and again, whatever happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from fastapi_taskflow.errors import StoreError
+from fastapi_taskflow.services.loop import Loop
+from fastapi_taskflow.services.retention import BATCH, Retention
+
+if TYPE_CHECKING:
+    import pytest
+
+
+async def test_a_failing_job_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    """The store's trouble is a warning, anything else comes with its trace."""
+    done = asyncio.Event()
+    errors: list[Exception] = [StoreError("locked"), RuntimeError("odd")]
+
+    async def job() -> None:
+        if errors:
+            raise errors.pop(0)
+        done.set()
+
+    loop = Loop("sweep", job, interval=0.0)
+    loop.start()
+    async with asyncio.timeout(5):
+        await done.wait()
+    await loop.stop()
+    await loop.stop()
+    assert "sweep: locked; it is tried again" in caplog.text
+    assert "RuntimeError: odd" in caplog.text
+
+
+class PrunedStore:
+    """Has a number of old records."""
+
+    def __init__(self, old: int) -> None:
+        self.old = old
+        self.calls: list[int] = []
+
+    async def prune(self, *, before: float, limit: int) -> int:
+        """Delete some."""
+        assert before > 0
+        gone = min(self.old, limit)
+        self.old -= gone
+        self.calls.append(gone)
+        return gone
+
+
+async def test_retention_deletes_in_bounded_batches() -> None:
+    """Until nothing old is left."""
+    store = PrunedStore(BATCH + 3)
+    retention = Retention(store, days=1)  # type: ignore[arg-type]
+    assert await retention.prune() == BATCH + 3
+    assert store.calls == [BATCH, 3, 0]
