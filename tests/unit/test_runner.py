@@ -247,7 +247,7 @@ async def test_the_engine_waits_for_a_due_time_and_keeps_to_its_limit(bench: Ben
     later.record = later.record._replace(run_at=9e12)
     await engine.run(later)
     async with asyncio.timeout(5):
-        while len(bench.ended) < 10:
+        while len(bench.ended) < 10:  # noqa: ASYNC110
             await asyncio.sleep(0)
     assert most == 2
     assert await engine.stop(within=1)

@@ -101,7 +101,7 @@ async def sweep(
     recovery = Recovery(store, journal, dispatcher, registry, settings=settings, me=me)  # type: ignore[arg-type]
     assert await recovery.sweep() == 1
     async with asyncio.timeout(5):
-        while store.batches[0][0].record.status is TaskStatus.PENDING and not started:
+        while store.batches[0][0].record.status is TaskStatus.PENDING and not started:  # noqa: ASYNC110
             await asyncio.sleep(0)
     await engine.stop(within=1)
     await journal.stop(within=1)
