@@ -27,22 +27,23 @@ class ProcessSpan:
         capture: Where the user's spans under it are kept, or None.
     """
 
-    __slots__ = ("_capture", "_context", "_span")
+    __slots__ = ("_capture", "_context", "_recorded", "_span")
 
     def __init__(self, span: Span, context: SpanContext, capture: SpanCapture | None) -> None:
         self._span = span
         self._context = context
         self._capture = capture
+        self._recorded = span.is_recording()  # asked now, since a span that has ended says no
 
     @property
     def span_id(self) -> str | None:
         """16 hex digits, or None if nothing is recorded."""
-        return f"{self._context.span_id:016x}" if self._span.is_recording() else None
+        return f"{self._context.span_id:016x}" if self._recorded else None
 
     @property
     def trace_id(self) -> str | None:
         """32 hex digits, or None if nothing is recorded. With ``trace_relationship="link"`` not the record's one."""
-        return f"{self._context.trace_id:032x}" if self._span.is_recording() else None
+        return f"{self._context.trace_id:032x}" if self._recorded else None
 
     @property
     def sampled(self) -> bool:

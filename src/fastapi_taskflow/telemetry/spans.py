@@ -165,6 +165,8 @@ class SpanCapture:
             return value if math.isfinite(value) else str(value)
         if isinstance(value, str):
             return self._text(value)
+        if isinstance(value, tuple | list):
+            value = value[: self._max_chars]  # no more of it could be shown
         return self._text(json.dumps(value, default=repr, ensure_ascii=False))
 
     def _text(self, text: str) -> str:

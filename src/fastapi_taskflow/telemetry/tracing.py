@@ -91,7 +91,7 @@ class OtelTracing:
             return None if new_trace else _passed_on()
         linked = parse(link)
         span = tracer.start_span(
-            f"send {definition.name}",
+            names.span_name(names.SEND, definition.name),
             context=trace.set_span_in_context(INVALID_SPAN) if new_trace else None,
             kind=SpanKind.PRODUCER,
             attributes={
@@ -121,7 +121,7 @@ class OtelTracing:
         sent = parse(record.traceparent, record.tracestate)
         parent = INVALID_SPAN if sent is None or self._linked else NonRecordingSpan(sent)
         span = tracer.start_span(
-            f"process {definition.name}",
+            names.span_name(names.PROCESS, definition.name),
             context=trace.set_span_in_context(parent),
             kind=SpanKind.CONSUMER,
             attributes={

@@ -105,6 +105,7 @@ class Worker(ABC):
 
     def _leave_out(self) -> None:
         """Take no more events: the observer could not get ready."""
+        logger.error("observer %s could not start and is left out", self.name)
         self._takes_lines = self._takes_changes = False
         self._queue.clear()
 
