@@ -103,13 +103,13 @@ class ManagedBackgroundTasks(BackgroundTasks):
         """Whether there are tasks that are not admitted yet."""
         return bool(self._waiting)
 
-    @property
-    def left_over(self) -> bool:
-        """Whether there are tasks that nobody ran: the response has a background of its own, or they came late."""
-        return any(not isinstance(task, Entry) or not task.withdrawn for task in self.tasks[self._ran :])
+    async def finish(self) -> None:
+        """End the request: run what was accepted and nobody has run, and take nothing more.
 
-    def close(self) -> None:
-        """Take nothing more: the request is over."""
+        That is what was added late, or after a broken stream, or where the response has a background of its own.
+        """
+        if self._ran < len(self.tasks):
+            await self()
         self._closed = True
 
     async def admit(self) -> None:
@@ -128,7 +128,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
 
     async def __call__(self) -> None:
         """Run the tasks in order. The request may be cancelled; they are not."""
-        if self._ran < len(self.tasks):
+        if any(not isinstance(task, Entry) or not task.withdrawn for task in self.tasks[self._ran :]):
             # A future of its own instead of asyncio.shield, which costs three times as much.
             done = asyncio.get_running_loop().create_future()
             self._dispatcher.engine.spawn(self._run_all(done))
@@ -203,9 +203,10 @@ class RequestTasks:
 
     Attributes:
         managed: The request's background tasks, once somebody asked for them.
+        refused: Whether the client got 503 instead of the response.
     """
 
-    __slots__ = ("_app", "_get_dispatcher", "_install", "_scope", "managed")
+    __slots__ = ("_app", "_get_dispatcher", "_install", "_scope", "managed", "refused")
 
     def __init__(
         self,
@@ -215,6 +216,7 @@ class RequestTasks:
     ) -> None:
         self._get_dispatcher = get_dispatcher
         self.managed: ManagedBackgroundTasks | None = None
+        self.refused = False
         self._scope = scope
         self._app = scope.get("app")
         self._install = install

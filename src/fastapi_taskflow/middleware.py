@@ -10,7 +10,7 @@ from fastapi_taskflow.background import SCOPE_KEY, UNAVAILABLE, RequestTasks, cu
 from fastapi_taskflow.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -52,33 +52,17 @@ class TaskMiddleware:
         """Serve one ASGI connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif self._get_dispatcher() is None:
+            return
+        if self._get_dispatcher() is None:
             async with self._for_one_request():
-                await self._serve(scope, receive, send)
-        else:
-            await self._serve(scope, receive, send)
+                await self(scope, receive, send)
+            return
+        request = scope[SCOPE_KEY] = RequestTasks(self._get_dispatcher, scope, self._installation)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = RequestTasks(self._get_dispatcher, scope, self._installation)
-        scope[SCOPE_KEY] = request
-        refused = False
-
-        async def held_send(message: Message) -> None:
-            nonlocal refused
-            if refused:
-                return
+        def held_send(message: Message) -> Awaitable[None]:
+            # Not a coroutine function: most messages go through here, and have no task to wait for.
             managed = request.managed
-            if managed is not None and managed.waiting:
-                starts = message["type"] == "http.response.start"
-                try:
-                    await managed.admit()
-                except StoreUnavailableError as error:
-                    logger.error("%s %s: %s", scope["method"], scope["path"], error)  # noqa: TRY400 - not a bug's trace
-                    if starts:
-                        refused = True
-                        await _send_unavailable(send)
-                        return
-            await send(message)
+            return send(message) if managed is None else _send_held(managed, request, scope, send, message)
 
         token = current_request.set(request)
         try:
@@ -90,14 +74,25 @@ class TaskMiddleware:
         finally:
             current_request.reset(token)
             if request.managed is not None:
-                await _finish(request.managed)
+                await request.managed.finish()
 
 
-async def _finish(managed: ManagedBackgroundTasks) -> None:
-    """Run what was accepted and nobody has run: after a broken stream, or where the response has its own background."""
-    if managed.left_over:
-        await managed()
-    managed.close()
+async def _send_held(
+    managed: ManagedBackgroundTasks, request: RequestTasks, scope: Scope, send: Send, message: Message
+) -> None:
+    """Send ``message`` once the tasks that were added so far are stored."""
+    if request.refused:
+        return
+    if managed.waiting:
+        try:
+            await managed.admit()
+        except StoreUnavailableError as error:
+            logger.error("%s %s: %s", scope["method"], scope["path"], error)  # noqa: TRY400 - not a bug's trace
+            if message["type"] == "http.response.start":
+                request.refused = True
+                await _send_unavailable(send)
+                return
+    await send(message)
 
 
 async def _send_unavailable(send: Send) -> None:
