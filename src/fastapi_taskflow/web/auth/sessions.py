@@ -57,7 +57,14 @@ class Sessions:
 
     async def issue(self, user: str) -> str:
         """Return the cookie's value for a new session of ``user``."""
-        signer = await self._signer(self._epoch())
+        epoch = self._epoch()
+        signer = self._signers.get(epoch)
+        if signer is None:
+            secret = self._secret
+            if secret is None:
+                ends = (epoch + 2) * self._lifetime
+                secret = await self._store.put_meta(_key_name(epoch), secrets.token_urlsafe(48), expires_at=ends)
+            signer = self._keep_signer(epoch, secret)
         return str(signer.dumps([user, secrets.token_urlsafe(18)]))
 
     async def read(self, value: str | None) -> Session | None:
@@ -83,7 +90,9 @@ class Sessions:
             return None
         epoch = self._epoch()
         for candidate in (epoch, epoch - 1):
-            signer = await self._signer(candidate)
+            signer = self._signers.get(candidate) or await self._known_signer(candidate)
+            if signer is None:
+                continue
             try:
                 user, session_id = signer.loads(value, max_age=int(self._lifetime))
             except (BadData, ValueError, TypeError):
@@ -96,15 +105,11 @@ class Sessions:
     def _epoch(self) -> int:
         return 0 if self._secret is not None else int(clock.now() // self._lifetime)
 
-    async def _signer(self, epoch: int) -> URLSafeTimedSerializer:
-        known = self._signers.get(epoch)
-        if known is not None:
-            return known
-        secret = self._secret
-        if secret is None:
-            ends = (epoch + 2) * self._lifetime
-            key = f"web.session_key.{epoch}"
-            secret = await self._store.put_meta(key, secrets.token_urlsafe(48), expires_at=ends)
+    async def _known_signer(self, epoch: int) -> URLSafeTimedSerializer | None:
+        secret = self._secret if self._secret is not None else await self._store.get_meta(_key_name(epoch))
+        return None if secret is None else self._keep_signer(epoch, secret)
+
+    def _keep_signer(self, epoch: int, secret: str) -> URLSafeTimedSerializer:
         fingerprint = getattr(self._backend, "fingerprint", None)
         users = fingerprint(secret.encode()) if fingerprint is not None else ""
         signer = URLSafeTimedSerializer(secret, salt=f"fastapi_taskflow.session.{users}")
@@ -116,6 +121,10 @@ class Sessions:
         self._revoked[session_id] = None
         if len(self._revoked) > _REVOKED_KEPT:
             self._revoked.popitem(last=False)
+
+
+def _key_name(epoch: int) -> str:
+    return f"web.session_key.{epoch}"
 
 
 def _revoked_key(session_id: str) -> str:
