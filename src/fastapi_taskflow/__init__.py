@@ -1,3 +1,58 @@
 """Background tasks for FastAPI that survive a crash and show up in your traces."""
 
 from __future__ import annotations
+
+from fastapi_taskflow.__about__ import __version__
+from fastapi_taskflow.admin import TaskAdmin
+from fastapi_taskflow.background import ManagedBackgroundTasks
+from fastapi_taskflow.errors import (
+    ConfigurationError,
+    InvalidTransitionError,
+    LifecycleConflictError,
+    NotStartedError,
+    SchemaVersionError,
+    StoreError,
+    StoreUnavailableError,
+    TaskArgumentError,
+    TaskflowError,
+    TaskNotFoundError,
+)
+from fastapi_taskflow.manager import TaskManager
+from fastapi_taskflow.task.context import TaskContext, get_task_context, task_log
+from fastapi_taskflow.task.payload import CloudpickleSerializer, PickleSerializer, Serializer
+from fastapi_taskflow.task.record import TaskRecord, TaskStatus
+from fastapi_taskflow.telemetry.logs import FileLogger, InMemoryLogger, StdoutLogger
+from fastapi_taskflow.telemetry.task_observer import LifecycleEvent, LogEvent, TaskObserver
+from fastapi_taskflow.web.auth.backend import TaskAuthBackend
+
+__all__ = [
+    "CloudpickleSerializer",
+    "ConfigurationError",
+    "FileLogger",
+    "InMemoryLogger",
+    "InvalidTransitionError",
+    "LifecycleConflictError",
+    "LifecycleEvent",
+    "LogEvent",
+    "ManagedBackgroundTasks",
+    "NotStartedError",
+    "PickleSerializer",
+    "SchemaVersionError",
+    "Serializer",
+    "StdoutLogger",
+    "StoreError",
+    "StoreUnavailableError",
+    "TaskAdmin",
+    "TaskArgumentError",
+    "TaskAuthBackend",
+    "TaskContext",
+    "TaskManager",
+    "TaskNotFoundError",
+    "TaskObserver",
+    "TaskRecord",
+    "TaskStatus",
+    "TaskflowError",
+    "__version__",
+    "get_task_context",
+    "task_log",
+]

@@ -73,6 +73,8 @@ class TaskMiddleware:
             raise
         finally:
             current_request.reset(token)
+            # The scope and the request point at each other: taken apart here, they need no garbage collector.
+            scope.pop(SCOPE_KEY, None)
             if request.managed is not None:
                 await request.managed.finish()
 
