@@ -1,0 +1,1 @@
+"""Fillings of the `fastapi_taskflow.store.Store` seam."""

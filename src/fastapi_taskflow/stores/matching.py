@@ -1,0 +1,66 @@
+"""The filters of a query, decided on a row: the meaning that the SQL store gives them in SQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from fastapi_taskflow.stores.rows import INDEX, tag_needle, text_needles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastapi_taskflow.store import TaskQuery
+    from fastapi_taskflow.stores.rows import Row
+
+_FUNC, _STATUS, _CREATED = INDEX["func_name"], INDEX["status"], INDEX["created_at"]
+_QUEUE, _TRACE, _TAGS = INDEX["queue"], INDEX["trace_id"], INDEX["tags"]
+_TEXTS: Final = (INDEX["task_id"], INDEX["func_name"], INDEX["error"])
+_LOWER: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+
+
+def name_matches(pattern: str, name: str) -> bool:
+    """Whether ``name`` is ``pattern``, or begins with it where the pattern ends in ``*``."""
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+
+
+def ascii_lower(text: str) -> str:
+    """Return ``text`` with A to Z in lower case; other letters stay, as in SQLite's LIKE."""
+    return text.translate(_LOWER)
+
+
+def matcher(query: TaskQuery) -> Callable[[Row], bool]:
+    """Return what decides whether a row of ``COLUMNS`` matches ``query``, cursor and limit aside."""
+    tests: list[Callable[[Row], bool]] = []
+    if query.statuses:
+        statuses = frozenset(status.value for status in query.statuses)
+        tests.append(lambda row: row[_STATUS] in statuses)
+    if (pattern := query.func_name) is not None:
+        tests.append(lambda row: name_matches(pattern, row[_FUNC]))
+    for column, wanted in ((_QUEUE, query.queue), (_TRACE, query.trace_id)):
+        if wanted is not None:
+            tests.append(_equals(column, wanted))
+    if (since := query.since) is not None:
+        tests.append(lambda row: row[_CREATED] >= since)
+    if (until := query.until) is not None:
+        tests.append(lambda row: row[_CREATED] < until)
+    if query.tag is not None:
+        needle = tag_needle(query.tag)
+        tests.append(lambda row: row[_TAGS] is not None and needle in row[_TAGS])
+    if query.text is not None:
+        tests.append(_has_text(query.text))
+    return lambda row: all(test(row) for test in tests)
+
+
+def _equals(column: int, wanted: str) -> Callable[[Row], bool]:
+    return lambda row: row[column] == wanted
+
+
+def _has_text(text: str) -> Callable[[Row], bool]:
+    plain, encoded = (ascii_lower(needle) for needle in text_needles(text))
+
+    def has_text(row: Row) -> bool:
+        if any(row[column] is not None and plain in ascii_lower(row[column]) for column in _TEXTS):
+            return True
+        return row[_TAGS] is not None and encoded in ascii_lower(row[_TAGS])
+
+    return has_text

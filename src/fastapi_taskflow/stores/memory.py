@@ -1,0 +1,271 @@
+"""A store in memory: nothing outlives the process, and the history is bounded."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from fastapi_taskflow import clock
+from fastapi_taskflow.store import DURATION_BOUNDS, FunctionStats, Page, WriteResult
+from fastapi_taskflow.stores.cursor import decode_cursor, encode_cursor
+from fastapi_taskflow.stores.durations import timed
+from fastapi_taskflow.stores.matching import matcher, name_matches
+from fastapi_taskflow.stores.rows import INDEX, Row, full_row, record_from
+from fastapi_taskflow.task.record import TaskRecord, TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from fastapi_taskflow.store import Change, Instance, TaskQuery
+
+_VERSION, _OWNER = INDEX["version"], INDEX["owner"]
+_FUNC, _STATUS, _CREATED = INDEX["func_name"], INDEX["status"], INDEX["created_at"]
+_START, _END = INDEX["start_time"], INDEX["end_time"]
+_PENDING, _RUNNING = TaskStatus.PENDING, TaskStatus.RUNNING
+_KEPT: Final = TaskStatus.INTERRUPTED.value
+
+
+class _Tally:
+    """What is counted of one function."""
+
+    __slots__ = ("buckets", "counts", "seconds")
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = dict.fromkeys(TaskStatus, 0)
+        self.buckets = [0] * (len(DURATION_BOUNDS) + 1)
+        self.seconds = 0.0
+
+    def add(self, sign: int, status: str, start: float | None, end: float | None) -> None:
+        self.counts[status] += sign
+        entry = timed(status, start, end)
+        if entry is not None:
+            self.buckets[entry[0]] += sign
+            self.seconds += sign * entry[1]
+
+
+class MemoryStore:
+    """Keeps what is live, and the newest finished records in a compact form.
+
+    A change costs 2 to 3 µs. Finished records are tuples of atoms, which the garbage collector does not track, so
+    its passes do not grow with the history.
+
+    Args:
+        max_finished: Finished records kept; the one that finished first goes first. At least 0.
+    """
+
+    def __init__(self, *, max_finished: int = 10_000) -> None:
+        self._max_finished = max_finished
+        self._clear()
+
+    def _clear(self) -> None:
+        self._live: dict[str, TaskRecord] = {}
+        self._done: dict[str, Row] = {}
+        self._done_order: deque[str] = deque()
+        # Keys in the order of listings. Those of dropped records stay until they are half of it.
+        self._order: list[tuple[float, str]] = []
+        self._tallies: dict[str, _Tally] = {}
+        self._instances: dict[str, Instance] = {}
+        self._meta: dict[str, tuple[str, float | None]] = {}
+
+    @property
+    def persistent(self) -> bool:
+        """False: nothing outlives the process."""
+        return False
+
+    async def open(self) -> None:
+        """Do nothing; there is nothing to connect to."""
+
+    async def close(self) -> None:
+        """Do nothing; what is kept stays readable."""
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    async def write(self, changes: Sequence[Change]) -> WriteResult:
+        """Take all changes; see `Store.write`."""
+        duplicates: list[str] | None = None
+        stale: list[str] | None = None
+        live = self._live
+        for record, committed in [(change.record, change.committed) for change in changes]:
+            task_id = record.task_id
+            if committed is None:
+                if task_id in live or task_id in self._done:
+                    duplicates = [*(duplicates or ()), task_id]
+                    continue
+                self._place((record.created_at, task_id))
+            elif not self._is_current(task_id, committed):
+                stale = [*(stale or ()), task_id]
+                continue
+            self._count(record, committed)
+            status = record.status
+            if status is _PENDING or status is _RUNNING:
+                live[task_id] = record
+            else:
+                self._finish(record)
+        if duplicates is stale is None:
+            return _ALL_WRITTEN
+        return WriteResult(frozenset(duplicates or ()), frozenset(stale or ()))
+
+    def _is_current(self, task_id: str, committed: TaskRecord) -> bool:
+        held = self._live.get(task_id)
+        if held is not None:
+            return held.version == committed.version and held.owner == committed.owner
+        row = self._done.get(task_id)
+        return row is not None and row[_VERSION] == committed.version and row[_OWNER] == committed.owner
+
+    def _count(self, record: TaskRecord, committed: TaskRecord | None) -> None:
+        tally = self._tallies.get(record.func_name)
+        if tally is None:
+            tally = self._tallies[record.func_name] = _Tally()
+        if committed is not None:
+            tally.add(-1, committed.status, committed.start_time, committed.end_time)
+        tally.add(1, record.status, record.start_time, record.end_time)
+
+    def _finish(self, record: TaskRecord) -> None:
+        task_id = record.task_id
+        self._live.pop(task_id, None)
+        row = full_row(record if record.payload is None else record._replace(payload=None))
+        if task_id not in self._done:
+            self._done_order.append(task_id)
+        self._done[task_id] = row
+        while len(self._done) > self._max_finished:
+            self._drop(self._done_order[0])
+
+    def _place(self, key: tuple[float, str]) -> None:
+        order = self._order
+        if not order or key > order[-1]:
+            order.append(key)
+        elif (at := bisect_left(order, key)) == len(order) or order[at] != key:
+            insort(order, key)
+
+    def _drop(self, task_id: str) -> None:
+        row = self._done.pop(task_id)
+        if self._done_order[0] == task_id:
+            self._done_order.popleft()
+        else:
+            self._done_order.remove(task_id)
+        self._tallies[row[_FUNC]].add(-1, row[_STATUS], row[_START], row[_END])
+        kept = len(self._live) + len(self._done)
+        if len(self._order) > 2 * kept + 1_000:
+            self._order = [key for key in self._order if self._created_at(key[1]) == key[0]]
+
+    def _created_at(self, task_id: str) -> float | None:
+        held = self._live.get(task_id)
+        if held is not None:
+            return held.created_at
+        row = self._done.get(task_id)
+        return None if row is None else row[_CREATED]
+
+    async def prune(self, *, before: float, limit: int) -> int:
+        """Delete old finished records; see `Store.prune`."""
+        ended = sorted(
+            (row[_END], task_id)
+            for task_id, row in self._done.items()
+            if row[_END] is not None and row[_END] < before and row[_STATUS] != _KEPT
+        )
+        for _, task_id in ended[:limit]:
+            self._drop(task_id)
+        return len(ended[:limit])
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    async def get(self, task_id: str) -> TaskRecord | None:
+        """Return the whole record, or None."""
+        held = self._live.get(task_id)
+        if held is not None:
+            return _without_payload(held)
+        row = self._done.get(task_id)
+        return None if row is None else record_from(row)
+
+    async def list(self, query: TaskQuery) -> Page:
+        """Return one page; see `Store.list`."""
+        after = decode_cursor(query)
+        matches = matcher(query)
+        records: list[TaskRecord] = []
+        for row in self._rows(after, oldest_first=query.oldest_first):
+            if not matches(row):
+                continue
+            if len(records) == query.limit:
+                last = records[-1]
+                return Page(tuple(records), encode_cursor(last.created_at, last.task_id, query), self._total(query))
+            records.append(record_from(row)._replace(spans=(), result=None))
+        return Page(tuple(records), None, self._total(query))
+
+    def _rows(self, after: tuple[float, str] | None, *, oldest_first: bool) -> Iterator[Row]:
+        order = self._order
+        if oldest_first:
+            first = 0 if after is None else bisect_left(order, (after[0], after[1] + "\0"))
+            places = range(first, len(order))
+        else:
+            last = len(order) if after is None else bisect_left(order, after)
+            places = range(last - 1, -1, -1)
+        for place in places:
+            created_at, task_id = order[place]
+            held = self._live.get(task_id)
+            row = full_row(_without_payload(held)) if held is not None else self._done.get(task_id)
+            if row is not None and row[_CREATED] == created_at:
+                yield row
+
+    def _total(self, query: TaskQuery) -> int | None:
+        if any((query.queue, query.tag, query.text, query.trace_id)) or (query.since, query.until) != (None, None):
+            return None
+        return sum(
+            count
+            for name, tally in self._tallies.items()
+            if query.func_name is None or name_matches(query.func_name, name)
+            for status, count in tally.counts.items()
+            if not query.statuses or status in query.statuses
+        )
+
+    async def stats(self) -> Mapping[str, FunctionStats]:
+        """Return the counters per function name."""
+        return {
+            name: FunctionStats(
+                {TaskStatus(status): count for status, count in tally.counts.items() if count},
+                sum(tally.buckets),
+                tally.seconds,
+                tuple(tally.buckets),
+            )
+            for name, tally in self._tallies.items()
+            if any(tally.counts.values())
+        }
+
+    async def orphans(self, live: frozenset[str], *, limit: int) -> Sequence[TaskRecord]:
+        """Return pending and running records of other owners; see `Store.orphans`."""
+        found = [record for record in self._live.values() if record.owner not in live]
+        found.sort(key=lambda record: (record.created_at, record.task_id))
+        return [_without_payload(record) for record in found[:limit]]
+
+    # -- instances and settings --------------------------------------------------------------------------------------
+
+    async def beat(self, instance: Instance) -> None:
+        """Write the instance's row, new or not."""
+        self._instances[instance.instance_id] = instance
+
+    async def instances(self) -> Sequence[Instance]:
+        """Return all instances that have a row."""
+        return list(self._instances.values())
+
+    async def forget(self, instance_id: str) -> None:
+        """Delete the instance's row."""
+        self._instances.pop(instance_id, None)
+
+    async def get_meta(self, key: str) -> str | None:
+        """Return a small setting, or None."""
+        value, expires_at = self._meta.get(key, (None, None))
+        return None if expires_at is not None and expires_at <= clock.now() else value
+
+    async def put_meta(self, key: str, value: str, *, expires_at: float | None = None) -> str:
+        """Keep a small setting if the key is free or expired; return the value held now."""
+        held = await self.get_meta(key)
+        if held is not None:
+            return held
+        self._meta[key] = (value, expires_at)
+        return value
+
+
+_ALL_WRITTEN: Final = WriteResult()
+
+
+def _without_payload(record: TaskRecord) -> TaskRecord:
+    return record if record.payload is None else record._replace(payload=None)

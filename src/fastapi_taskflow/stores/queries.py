@@ -1,0 +1,127 @@
+"""The reading statements, written so that each finds its rows through an index and already in order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from fastapi_taskflow.stores.matching import name_matches
+from fastapi_taskflow.stores.rows import COLUMNS, HEAVY, tag_needle, text_needles
+from fastapi_taskflow.stores.schema import IS_LIVE, IS_PRUNABLE, counters, durations, tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from fastapi_taskflow.store import TaskQuery
+
+Leg = tuple[str, str]
+"""A function's name and a status: rows with both lie in order in the index."""
+
+MAX_LEGS: Final = 32
+LISTED: Final = tuple(name for name in COLUMNS if name not in HEAVY)
+
+_t = tasks.c
+_whole = [_t[name] for name in COLUMNS]
+_listed = [_t[name] for name in LISTED]
+
+ONE: Final = sa.select(*_whole).where(_t.task_id == sa.bindparam("task_id"))
+COUNTS: Final = sa.select(counters.c.func_name, counters.c.status, counters.c.count).where(counters.c.count > 0)
+DURATIONS: Final = sa.select(durations.c.func_name, durations.c.bucket, durations.c.count, durations.c.seconds).where(
+    durations.c.count > 0
+)
+
+
+def only_counted(query: TaskQuery) -> bool:
+    """Whether the counters alone know how many records match."""
+    rest = (query.queue, query.tag, query.text, query.trace_id, query.since, query.until)
+    return all(value is None for value in rest)
+
+
+def legs_of(query: TaskQuery, counts: Iterable[tuple[str, str, int]]) -> dict[Leg, int]:
+    """Return the counted pairs of function and status that ``query`` asks for, with their counts."""
+    statuses = {status.value for status in query.statuses}
+    return {
+        (func_name, status): count
+        for func_name, status, count in counts
+        if (not statuses or status in statuses)
+        and (query.func_name is None or name_matches(query.func_name, func_name))
+    }
+
+
+def page(
+    query: TaskQuery, legs: Sequence[Leg] | None, after: tuple[float, str] | None
+) -> sa.Select[Any] | sa.CompoundSelect[Any]:
+    """Return the statement for one page and one row more.
+
+    Args:
+        query: What to list.
+        legs: What the filters by function and status come to; None if there are none. A few legs are merged, each
+            read in order from the index. Many, or a trace, are filters of one walk.
+        after: The key behind which the page begins.
+    """
+    conditions = _conditions(query, after)
+    if legs is None or query.trace_id is not None or len(legs) > MAX_LEGS:
+        if query.statuses:
+            conditions.append(_t.status.in_(sorted(status.value for status in query.statuses)))
+        if legs is not None and query.func_name is not None:
+            conditions.append(_t.func_name.in_(sorted({func_name for func_name, _ in legs})))
+        select: Any = sa.select(*_listed).where(*conditions)
+        key = (_t.created_at, _t.task_id)
+    else:
+        parts = [
+            sa.select(*_listed).where(_t.func_name == func_name, _t.status == status, *conditions)
+            for func_name, status in legs
+        ]
+        select = parts[0] if len(parts) == 1 else sa.union_all(*parts)
+        chosen = select.selected_columns
+        key = (chosen.created_at, chosen.task_id)
+    order = key if query.oldest_first else tuple(column.desc() for column in key)
+    statement: sa.Select[Any] | sa.CompoundSelect[Any] = select.order_by(*order).limit(query.limit + 1)
+    return statement
+
+
+def _conditions(query: TaskQuery, after: tuple[float, str] | None) -> list[sa.ColumnElement[bool]]:
+    found: list[sa.ColumnElement[bool]] = []
+    if after is not None:
+        here, there = sa.tuple_(_t.created_at, _t.task_id), sa.tuple_(sa.literal(after[0]), sa.literal(after[1]))
+        found.append(here > there if query.oldest_first else here < there)
+    if query.queue is not None:
+        found.append(_t.queue == query.queue)
+    if query.trace_id is not None:
+        found.append(_t.trace_id == query.trace_id)
+    if query.since is not None:
+        found.append(_t.created_at >= query.since)
+    if query.until is not None:
+        found.append(_t.created_at < query.until)
+    if query.tag is not None:
+        found.append(sa.func.instr(_t.tags, tag_needle(query.tag)) > 0)
+    if query.text is not None:
+        plain, encoded = text_needles(query.text)
+        found.append(
+            sa.or_(
+                *(column.icontains(plain, autoescape=True) for column in (_t.task_id, _t.func_name, _t.error)),
+                _t.tags.icontains(encoded, autoescape=True),
+            )
+        )
+    return found
+
+
+def orphans(live: frozenset[str], limit: int) -> sa.Select[Any]:
+    """Return the statement for whole live records of other owners, oldest first."""
+    return (
+        sa.select(*_whole)
+        .where(IS_LIVE, _t.owner.not_in(sorted(live)))
+        .order_by(_t.created_at, _t.task_id)
+        .limit(limit)
+    )
+
+
+def prunable(before: float, limit: int) -> sa.Select[Any]:
+    """Return the statement for the tasks to delete: what the counters lose with them."""
+    return (
+        sa.select(_t.task_id, _t.func_name, _t.status, _t.start_time, _t.end_time)
+        .where(IS_PRUNABLE, _t.end_time < before)
+        .order_by(_t.end_time, _t.task_id)
+        .limit(limit)
+    )

@@ -1,0 +1,210 @@
+"""The store in a SQL database: one schema and one set of statements. This version: SQLite."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from fastapi_taskflow import clock
+from fastapi_taskflow.errors import ConfigurationError, StoreError
+from fastapi_taskflow.store import DURATION_BOUNDS, FunctionStats, Instance, Page
+from fastapi_taskflow.stores import queries, upkeep
+from fastapi_taskflow.stores.batch import ALL_WRITTEN, write_batch
+from fastapi_taskflow.stores.cursor import decode_cursor, encode_cursor
+from fastapi_taskflow.stores.migrate import ensure_schema
+from fastapi_taskflow.stores.rows import record_from
+from fastapi_taskflow.stores.schema import instances, meta
+from fastapi_taskflow.stores.sqlite import Synchronous, file_of, reader_engine, sqlite_url, store_error, writer_engine
+from fastapi_taskflow.stores.writer import Writer
+from fastapi_taskflow.task.record import TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from fastapi_taskflow.store import Change, TaskQuery, WriteResult
+    from fastapi_taskflow.task.record import TaskRecord
+
+__all__ = ["SqlStore", "sqlite_url"]
+
+
+class SqlStore:
+    """Keeps tasks in a SQLite file.
+
+    One thread of its own writes, in transactions that take the write lock first; readers have connections of their
+    own and are never in its way.
+
+    Args:
+        url: ``sqlite+aiosqlite:///tasks.db``, or the path of the file.
+        synchronous: ``NORMAL`` keeps every acknowledged task through the death of the process; ``FULL`` through
+            power loss too, at a disk flush for each commit.
+        migrate: Whether `open` brings the schema up to date. If not, a missing or old schema is an error.
+
+    Raises:
+        ConfigurationError: If the URL is not one of a SQLite file.
+    """
+
+    def __init__(self, url: str | Path, *, synchronous: Synchronous = "NORMAL", migrate: bool = True) -> None:
+        if synchronous not in {"NORMAL", "FULL"}:
+            msg = f"synchronous must be NORMAL or FULL, not {synchronous!r}"
+            raise ConfigurationError(msg)
+        try:
+            self._url = sa.make_url(sqlite_url(url) if isinstance(url, Path) else url)
+        except sa.exc.ArgumentError:
+            msg = f"{url!r} is no database URL; a file is written as sqlite+aiosqlite:///tasks.db"
+            raise ConfigurationError(msg) from None
+        self._file = file_of(self._url)
+        self._synchronous: Synchronous = synchronous
+        self._migrate = migrate
+        self._open_writer: Writer | None = None
+        self._open_reader: AsyncEngine | None = None
+
+    @property
+    def persistent(self) -> bool:
+        """True: what is stored outlives the process."""
+        return True
+
+    async def open(self) -> None:
+        """Connect and bring the schema up to date; see `Store.open`."""
+        if self._open_writer is not None:
+            return
+        file_of(self._url)
+        writer = Writer(writer_engine(self._file, self._synchronous), self._file, self._prepare)
+        try:
+            await writer.connect()
+        except BaseException:
+            await writer.close()
+            raise
+        self._open_writer = writer
+        self._open_reader = reader_engine(self._file)
+
+    def _prepare(self, connection: sa.Connection) -> None:
+        ensure_schema(connection, self._file, migrate=self._migrate)
+
+    async def close(self) -> None:
+        """Disconnect. Harmless when not open."""
+        writer, self._open_writer = self._open_writer, None
+        reader, self._open_reader = self._open_reader, None
+        if reader is not None:
+            await reader.dispose()
+        if writer is not None:
+            await writer.close()
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    async def write(self, changes: Sequence[Change]) -> WriteResult:
+        """Commit all changes in one transaction; see `Store.write`."""
+        if not changes:
+            return ALL_WRITTEN
+        return await self._writer.run(lambda db: write_batch(db, changes))
+
+    async def prune(self, *, before: float, limit: int) -> int:
+        """Delete old finished records; see `Store.prune`."""
+        return await self._writer.transaction(lambda db: upkeep.prune(db, before=before, limit=limit))
+
+    async def beat(self, instance: Instance) -> None:
+        """Write the instance's row, new or not."""
+        await self._writer.transaction(lambda db: upkeep.beat(db, instance))
+
+    async def forget(self, instance_id: str) -> None:
+        """Delete the instance's row."""
+        await self._writer.transaction(lambda db: upkeep.forget(db, instance_id))
+
+    async def put_meta(self, key: str, value: str, *, expires_at: float | None = None) -> str:
+        """Keep a small setting if the key is free or expired; return the value held now."""
+        now = clock.now()
+        return await self._writer.transaction(
+            lambda db: upkeep.put_meta(db, key, value, expires_at=expires_at, now=now)
+        )
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    async def get(self, task_id: str) -> TaskRecord | None:
+        """Return the whole record, or None."""
+        async with self._reading() as db:
+            row = (await db.execute(queries.ONE, {"task_id": task_id})).first()
+        return None if row is None else record_from(row)
+
+    async def list(self, query: TaskQuery) -> Page:
+        """Return one page; see `Store.list`."""
+        after = decode_cursor(query)
+        legs: dict[queries.Leg, int] | None = None
+        total: int | None = None
+        async with self._reading() as db:
+            counted = queries.only_counted(query)
+            if counted or query.statuses or query.func_name is not None:
+                legs = queries.legs_of(query, [tuple(row) for row in await db.execute(queries.COUNTS)])
+                total = sum(legs.values()) if counted else None
+                if not legs:
+                    return Page((), None, total)
+            filtered = query.statuses or query.func_name is not None
+            statement = queries.page(query, list(legs) if legs and filtered else None, after)
+            rows = (await db.execute(statement)).all()
+        records = tuple(record_from(row, queries.LISTED) for row in rows[: query.limit])
+        more = len(rows) > query.limit
+        cursor = encode_cursor(records[-1].created_at, records[-1].task_id, query) if more else None
+        return Page(records, cursor, total)
+
+    async def stats(self) -> Mapping[str, FunctionStats]:
+        """Return the counters per function name."""
+        async with self._reading() as db:
+            counts = (await db.execute(queries.COUNTS)).all()
+            times = (await db.execute(queries.DURATIONS)).all()
+        by_status: dict[str, dict[TaskStatus, int]] = {}
+        for func_name, status, count in counts:
+            by_status.setdefault(func_name, {})[TaskStatus(status)] = count
+        buckets = {func_name: [0] * (len(DURATION_BOUNDS) + 1) for func_name in by_status}
+        seconds = dict.fromkeys(by_status, 0.0)
+        for func_name, bucket, count, total in times:
+            if func_name in buckets:
+                buckets[func_name][bucket] = count
+                seconds[func_name] += total
+        return {
+            func_name: FunctionStats(statuses, sum(buckets[func_name]), seconds[func_name], tuple(buckets[func_name]))
+            for func_name, statuses in by_status.items()
+        }
+
+    async def orphans(self, live: frozenset[str], *, limit: int) -> Sequence[TaskRecord]:
+        """Return pending and running records of other owners; see `Store.orphans`."""
+        async with self._reading() as db:
+            return [record_from(row) for row in await db.execute(queries.orphans(live, limit))]
+
+    async def instances(self) -> Sequence[Instance]:
+        """Return all instances that have a row."""
+        async with self._reading() as db:
+            return [Instance(**row) for row in (await db.execute(sa.select(instances))).mappings()]
+
+    async def get_meta(self, key: str) -> str | None:
+        """Return a small setting, or None."""
+        still_valid = sa.or_(meta.c.expires_at.is_(None), meta.c.expires_at > clock.now())
+        async with self._reading() as db:
+            value: str | None = (
+                await db.execute(sa.select(meta.c.value).where(meta.c.key == key, still_valid))
+            ).scalar()
+        return value
+
+    # -- connections -------------------------------------------------------------------------------------------------
+
+    @property
+    def _writer(self) -> Writer:
+        if self._open_writer is None:
+            msg = f"the task store {self._file!r} is not open"
+            raise StoreError(msg)
+        return self._open_writer
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        reader = self._open_reader
+        if reader is None:
+            msg = f"the task store {self._file!r} is not open"
+            raise StoreError(msg)
+        try:
+            async with reader.connect() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            await reader.dispose()  # a new connection is the way out of whatever befell this one
+            raise store_error(error, self._file) from error

@@ -1,0 +1,74 @@
+"""Rare writes: retention, the instances' signs of life, and small settings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from fastapi_taskflow.stores.durations import timed
+from fastapi_taskflow.stores.queries import prunable
+from fastapi_taskflow.stores.schema import counters, durations, instances, meta, tasks
+
+if TYPE_CHECKING:
+    from fastapi_taskflow.store import Instance
+
+
+def prune(connection: sa.Connection, *, before: float, limit: int) -> int:
+    """Delete at most ``limit`` finished tasks that ended before, counters included; return how many."""
+    chosen = prunable(before, limit)
+    rows = connection.execute(chosen).all()
+    if not rows:
+        return 0
+    counts = Counter((row.func_name, row.status) for row in rows)
+    times = [(row.func_name, timed(row.status, row.start_time, row.end_time)) for row in rows]
+    buckets = Counter((func_name, entry[0]) for func_name, entry in times if entry is not None)
+    seconds: Counter[tuple[str, int]] = Counter()
+    for func_name, entry in times:
+        if entry is not None:
+            seconds[func_name, entry[0]] += entry[1]  # type: ignore[assignment] # a Counter of floats
+    ids = chosen.with_only_columns(tasks.c.task_id)
+    connection.execute(sa.delete(tasks).where(tasks.c.task_id.in_(ids)))
+    for (func_name, status), count in counts.items():
+        connection.execute(
+            sa.update(counters)
+            .where(counters.c.func_name == func_name, counters.c.status == status)
+            .values(count=counters.c.count - count)
+        )
+    for (func_name, bucket), count in buckets.items():
+        connection.execute(
+            sa.update(durations)
+            .where(durations.c.func_name == func_name, durations.c.bucket == bucket)
+            .values(count=durations.c.count - count, seconds=durations.c.seconds - seconds[func_name, bucket])
+        )
+    return len(rows)
+
+
+def beat(connection: sa.Connection, instance: Instance) -> None:
+    """Write the instance's row, new or not."""
+    values = {name: getattr(instance, name) for name in instances.c.keys()}  # noqa: SIM118 - not a dict
+    rest = {name: value for name, value in values.items() if name != "instance_id"}
+    connection.execute(
+        insert(instances).values(values).on_conflict_do_update(index_elements=["instance_id"], set_=rest)
+    )
+
+
+def forget(connection: sa.Connection, instance_id: str) -> None:
+    """Delete the instance's row."""
+    connection.execute(sa.delete(instances).where(instances.c.instance_id == instance_id))
+
+
+def put_meta(connection: sa.Connection, key: str, value: str, *, expires_at: float | None, now: float) -> str:
+    """Keep a setting if its key is free or expired; return the value held now."""
+    new = insert(meta).values(key=key, value=value, expires_at=expires_at)
+    connection.execute(
+        new.on_conflict_do_update(
+            index_elements=["key"],
+            set_={"value": new.excluded.value, "expires_at": new.excluded.expires_at},
+            where=meta.c.expires_at <= now,
+        )
+    )
+    held: str = connection.execute(sa.select(meta.c.value).where(meta.c.key == key)).scalar_one()
+    return held
