@@ -1,0 +1,47 @@
+"""The shop's stock, in a SQLite file of its own."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
+
+from examples.shop.settings import settings
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+FEW: Final = 100
+GOODS: Final = {"tea": 1_000_000, "cup": 1_000_000, "pot": 500_000, "tray": 50, "unicorn": 0}
+
+
+class OutOfStockError(Exception):
+    """There is less of it than was ordered."""
+
+
+def _connect() -> sqlite3.Connection:
+    connection = sqlite3.connect(settings.data / "stock.db", timeout=10)
+    with connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS goods (sku TEXT PRIMARY KEY, quantity INTEGER NOT NULL)")
+        connection.execute("CREATE TABLE IF NOT EXISTS taken (order_id TEXT, sku TEXT, PRIMARY KEY (order_id, sku))")
+        connection.executemany("INSERT OR IGNORE INTO goods VALUES (?, ?)", GOODS.items())
+    return connection
+
+
+def take(order_id: UUID, sku: str, quantity: int) -> int:
+    """Take goods for an order, once, however often it is called; return how many are left.
+
+    Raises:
+        OutOfStockError: If there are too few, or none were ever sold here.
+    """
+    with closing(_connect()) as connection, connection:
+        seen = connection.execute("INSERT OR IGNORE INTO taken VALUES (?, ?)", (str(order_id), sku)).rowcount == 0
+        if not seen:
+            enough = connection.execute(
+                "UPDATE goods SET quantity = quantity - ? WHERE sku = ? AND quantity >= ?", (quantity, sku, quantity)
+            ).rowcount
+            if not enough:
+                msg = f"fewer than {quantity} of {sku!r} are left"
+                raise OutOfStockError(msg)
+        left: int = connection.execute("SELECT quantity FROM goods WHERE sku = ?", (sku,)).fetchone()[0]
+        return left
