@@ -48,6 +48,15 @@ async def long_job() -> None:
         open("crashed", "w").close()
         await asyncio.sleep(60)
 
+@manager.task()
+def resize() -> None:
+    with trace.get_tracer("app").start_as_current_span("thumbnail"):
+        pass
+
+@manager.task()
+async def outer() -> None:
+    await manager.enqueue(resize)
+
 def set_up_sdk() -> None:
     endpoint = os.environ["TAP"]
     provider = TracerProvider()
@@ -68,6 +77,14 @@ async def order(number: int, background_tasks: BackgroundTasks) -> str:
 @app.post("/jobs")
 async def job(background_tasks: BackgroundTasks) -> str:
     return background_tasks.add_task(long_job)
+
+@app.post("/images")
+def image(background_tasks: BackgroundTasks) -> str:
+    return background_tasks.add_task(resize)
+
+@app.post("/albums")
+async def album(background_tasks: BackgroundTasks) -> str:
+    return background_tasks.add_task(outer)
 
 TaskAdmin(app, manager, auto_install=True)
 """
@@ -226,6 +243,40 @@ async def test_request_and_task_are_one_trace(
     task_id = await post(f"{server.url}/orders/7")
     await tap.until_processed(task_id, attempts=2)
     # A batch arrives in parts, one for each library. When a later batch is there, nothing of the first is missing.
+    await tap.until_processed(await post(f"{server.url}/orders/8"), attempts=2)
+    assert tree(tap.trace_of(task_id)) == expected
+
+
+SYNC_TREE = """\
+POST /images [SERVER]
+  fastapi.dependencies [INTERNAL]
+  fastapi.endpoint [INTERNAL]
+    send resize [PRODUCER]
+      process resize [CONSUMER, attempt=1, status=success]
+        thumbnail [INTERNAL]
+  fastapi.serialization [INTERNAL]"""
+
+NESTED_TREE = """\
+POST /albums [SERVER]
+  fastapi.dependencies [INTERNAL]
+  fastapi.endpoint [INTERNAL]
+    send outer [PRODUCER]
+      process outer [CONSUMER, attempt=1, status=success]
+        send resize [PRODUCER]
+          process resize [CONSUMER, attempt=1, status=success, linked to process outer attempt 1]
+            thumbnail [INTERNAL]
+  fastapi.serialization [INTERNAL]"""
+
+
+@pytest.mark.parametrize(("route", "expected"), [("images", SYNC_TREE), ("albums", NESTED_TREE)])
+async def test_threads_and_tasks_of_tasks_are_in_the_same_trace(
+    tap: Tap, start_server: Callable[..., Server], route: str, expected: str
+) -> None:
+    """A sync route and a sync task, and a task that adds another one, stay in the request's trace."""
+    server = await start(start_server, NATIVE, tap)
+    task_id = await post(f"{server.url}/{route}")
+    await tap.until_processed(task_id, attempts=1)
+    await tap.until(lambda: [span for span in tap.spans if span.name == "process resize"])
     await tap.until_processed(await post(f"{server.url}/orders/8"), attempts=2)
     assert tree(tap.trace_of(task_id)) == expected
 
