@@ -28,6 +28,9 @@ class Engine(Protocol):
     def submit(self, entry: Entry) -> None:
         """Run ``entry`` on its own, at once or when it is due."""
 
+    async def drain(self, *, within: float) -> bool:
+        """Let what waits start and what runs finish within that many seconds; return whether all did."""
+
     async def stop(self, *, within: float) -> bool:
         """Start nothing more and let what runs finish within that many seconds; return whether all did."""
 

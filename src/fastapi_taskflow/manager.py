@@ -384,14 +384,20 @@ class TaskManager:
     async def shutdown(self) -> None:
         """Let running tasks finish within ``shutdown_timeout``, cancel the rest, store everything, and close.
 
-        What had not started stays in the store. Harmless when the manager is not started.
+        What had not started stays in the store for the next start, if ``requeue_pending`` is on; otherwise it still
+        gets its turn within ``shutdown_timeout``. Harmless when the manager is not started.
         """
         if self._started_by is None:
             return
         try:
             for close in self._closers:
                 close()
-            if not await self._engine.stop(within=self.settings.shutdown_timeout):
+            within = self.settings.shutdown_timeout
+            if not (self.store.persistent and self.settings.requeue_pending):
+                # Nobody would run later what waits now.
+                await self._engine.drain(within=within)
+                within = 0.0
+            if not await self._engine.stop(within=within):
                 await self._engine.abort(within=ABORT_WAIT)
             for service in reversed(self._services):
                 await service.stop()

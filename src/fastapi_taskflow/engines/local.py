@@ -77,16 +77,23 @@ class LocalEngine:
         if timer is not None:
             timer.cancel()
 
-    async def stop(self, *, within: float) -> bool:
-        """Start nothing more and let what runs finish within that many seconds; return whether all did."""
-        self._stopping = True
+    async def drain(self, *, within: float) -> bool:
+        """Let what waits start and what runs finish within that many seconds; return whether all did.
+
+        What is due later is not waited for.
+        """
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
         others = self._tasks - {asyncio.current_task()}
         if others:
             await asyncio.wait(others, timeout=within)
-        return not any(not task.done() for task in others)
+        return all(task.done() for task in others)
+
+    async def stop(self, *, within: float) -> bool:
+        """Start nothing more and let what runs finish within that many seconds; return whether all did."""
+        self._stopping = True
+        return await self.drain(within=within)
 
     async def abort(self, *, within: float) -> None:
         """Cancel what still runs, and wait that many seconds for it to notice."""
