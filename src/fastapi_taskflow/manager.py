@@ -449,11 +449,11 @@ def _store_from(
     if snapshot_db is not None and snapshot_backend is not None:
         msg = "give snapshot_db (a file) or snapshot_backend (a URL or a Store), not both"
         raise ConfigurationError(msg)
-    if snapshot_db is None and snapshot_backend is None:
-        return MemoryStore(max_finished=max_finished)
     if snapshot_backend is not None and not isinstance(snapshot_backend, str):
         return snapshot_backend
+    if snapshot_backend is None and snapshot_db is None:
+        return MemoryStore(max_finished=max_finished)
     from fastapi_taskflow.stores.sql import SqlStore, sqlite_url
 
-    url = snapshot_backend if isinstance(snapshot_backend, str) else sqlite_url(snapshot_db)
-    return SqlStore(url, synchronous=synchronous)
+    url = snapshot_backend if snapshot_db is None else sqlite_url(snapshot_db)
+    return SqlStore(str(url), synchronous=synchronous)

@@ -695,12 +695,13 @@ async def test_bad_input_is_told_and_harms_nothing(make_manager: Callable[..., T
     @app.post("/go")
     async def go(background_tasks: ManagedBackgroundTasks) -> None:
         background_tasks.add_task(ran.append, 1)
-        for call in (
+        wrong: tuple[Callable[[], str], ...] = (
             lambda: background_tasks.add_task("no function"),  # type: ignore[arg-type]
             lambda: background_tasks.add_task(ran.append, 2, tags="one"),
             lambda: background_tasks.add_task(ran.append, 2, tags=[1]),  # type: ignore[list-item]
             lambda: background_tasks.add_task(ran.append, 2, idempotency_key=""),
-        ):
+        )
+        for call in wrong:
             try:
                 call()
             except ConfigurationError as error:
@@ -756,6 +757,6 @@ def test_wrong_task_options_are_refused(options: dict[str, Any], text: str) -> N
 def test_task_without_parentheses_is_told() -> None:
     """A common slip."""
     with pytest.raises(TypeError):
-        TaskManager().task(print)  # type: ignore[misc]
+        TaskManager().task(print)  # type: ignore[call-arg, arg-type]
     with pytest.raises(ConfigurationError, match="decorates functions"):
-        TaskManager().task()(3)  # type: ignore[type-var]
+        TaskManager().task()(3)  # type: ignore[arg-type]

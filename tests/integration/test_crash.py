@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -108,9 +111,9 @@ def test_every_accepted_task_runs_after_sigkill(start_server: Callable[..., Serv
     ended = wait_for(lambda: record(server, held), lambda r: r["status"] == "success")
     assert ended["attempt"] == 2
     for number, (first, second, third) in enumerate(accepted):
-        done = wait_for(lambda task=first: record(server, task), lambda r: r["status"] == "success")
+        done = wait_for(partial(record, server, first), lambda r: r["status"] == "success")
         assert (done["tags"], done["source"]) == ([f"t:{number}"], "request")
-        wait_for(lambda task=second: record(server, task), lambda r: r["status"] == "success")
+        wait_for(partial(record, server, second), lambda r: r["status"] == "success")
         lost = record(server, third)
         assert lost["status"] == "interrupted"
         assert "cannot be found again" in lost["error"]
@@ -151,8 +154,6 @@ def test_a_clean_shutdown_lets_running_tasks_finish_and_keeps_what_waits(
     held = fire(server, "/hold/plain")
     wait_for((tmp_path / "holding").exists, bool)
     waiting = [fire(server, f"/write/{number}")[0] for number in range(5)]
-    import threading
-
     release = threading.Timer(0.5, (tmp_path / "gate").touch)
     release.start()
     assert server.terminate() in (0, -15)
@@ -160,7 +161,7 @@ def test_a_clean_shutdown_lets_running_tasks_finish_and_keeps_what_waits(
     server = start_server(SOURCE, REQUEUE="1")
     assert record(server, held)["status"] == "success"
     for task in waiting:
-        wait_for(lambda task=task: record(server, task), lambda r: r["status"] == "success")
+        wait_for(partial(record, server, task), lambda r: r["status"] == "success")
     ran = [line for line in (tmp_path / "ran.txt").read_text().splitlines() if not line.startswith("plain")]
     assert sorted(ran) == ["0", "1", "2", "3", "4"]
 
@@ -170,7 +171,6 @@ def test_lines_of_a_killed_attempt_are_kept(start_server: Callable[..., Server],
     server = start_server(SOURCE, REQUEUE="1")
     held = fire(server, "/hold/again")
     wait_for((tmp_path / "holding").exists, bool)
-    import sqlite3
 
     def stored() -> str:
         with sqlite3.connect(tmp_path / "tasks.db") as database:

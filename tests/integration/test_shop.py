@@ -102,7 +102,8 @@ def test_every_part_of_the_shop_does_its_work(start_shop: Callable[..., Shop]) -
     order = shop.post("/orders", json=ORDER)
     image = shop.post("/images", files={"file": ("../../etc/passwd", picture(), "image/png")})
     report = shop.post("/reports", json={"rows": 5_000})
-    assert shop.post("/webhooks", json={"name": "order.paid"}) == {"accepted": "order.paid"}
+    for _ in range(8):
+        assert shop.post("/webhooks", json={"name": "order.paid"}) == {"accepted": "order.paid"}
 
     confirmation = shop.ended(order["confirmation_task"])
     assert (confirmation["status"], confirmation["tags"]) == ("success", [f"order:{order['order_id']}"])
@@ -119,8 +120,11 @@ def test_every_part_of_the_shop_does_its_work(start_shop: Callable[..., Shop]) -
     assert len(shop.ended(report["task"])["logs"]) == 10
     assert shop.client.get(report["url"]).text.startswith("country,sales\r\n")
 
-    (webhook,) = shop.client.get("/tasks", params={"func_name": "deliver_webhook"}).json()
-    assert shop.ended(webhook["task_id"])["status"] in ("success", "failed")
+    webhooks = shop.client.get("/tasks", params={"func_name": "deliver_webhook"}).json()
+    delivered = [shop.ended(webhook["task_id"]) for webhook in webhooks]
+    assert len(delivered) == 8
+    assert [record["error"] for record in delivered if record["error"] and "503" not in record["error"]] == []
+    assert "success" in {record["status"] for record in delivered}  # all fail once in 10 ** 15 runs
 
 
 def test_wrong_input_makes_a_failed_task_and_not_a_failed_shop(start_shop: Callable[..., Shop]) -> None:

@@ -16,9 +16,9 @@ def test_installing_twice_is_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
     """The name is replaced once."""
     monkeypatch.setattr(fastapi_dependencies, "BackgroundTasks", BackgroundTasks)
     background.install()
-    first = fastapi_dependencies.BackgroundTasks
+    first = vars(fastapi_dependencies)["BackgroundTasks"]
     background.install()
-    assert fastapi_dependencies.BackgroundTasks is first
+    assert vars(fastapi_dependencies)["BackgroundTasks"] is first
     assert type(first()) is BackgroundTasks
 
 

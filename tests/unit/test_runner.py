@@ -82,7 +82,7 @@ class Bench:
         self.ended: list[Entry] = []
         self.runner = Runner(
             self.journal,
-            self.tracing,  # type: ignore[arg-type]
+            self.tracing,
             coroutines=CoroutineExecutor(),
             threads=ThreadExecutor(2),
             on_end=self.ended.append,

@@ -87,7 +87,7 @@ async def sweep(
         definition or TaskDefinition(name="note", func=note, is_async=True, code_name=f"{__name__}.note", declared=True)
     )
     journal = Journal(store, [told], max_backlog=100)  # type: ignore[arg-type]
-    dispatcher = Dispatcher(journal, engine, registry, NoTracing(), commit_timeout=1)  # type: ignore[arg-type]
+    dispatcher = Dispatcher(journal, engine, registry, NoTracing(), commit_timeout=1)
     me = this_instance()
     dispatcher.owner = me.instance_id
     started: list[Any] = []
@@ -97,7 +97,7 @@ async def sweep(
         await entry.func(*entry.args, **entry.kwargs)
 
     journal.start()
-    engine.start(run)  # type: ignore[arg-type]
+    engine.start(run)
     recovery = Recovery(store, journal, dispatcher, registry, settings=settings, me=me)  # type: ignore[arg-type]
     assert await recovery.sweep() == 1
     async with asyncio.timeout(5):

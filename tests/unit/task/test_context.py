@@ -64,9 +64,7 @@ def test_lines_are_bounded_and_the_bound_is_told() -> None:
 def test_cancelled_remembers_that_the_task_looked() -> None:
     """Only a look after the request counts."""
     context = TaskContext(RECORD)
-    assert not context.cancelled
-    assert not context.cancel_seen
+    assert (context.cancelled, context.cancel_seen) == (False, False)
     context.request_cancel()
-    assert not context.cancel_seen
-    assert context.cancelled
-    assert context.cancel_seen
+    assert context.cancel_seen is False
+    assert (context.cancelled, context.cancel_seen) == (True, True)
