@@ -39,10 +39,10 @@ class BulkRetry(BaseModel):
 
 
 def shown(parts: AdminParts, record: TaskRecord) -> dict[str, Any]:
-    """Return the record as JSON, with its arguments if the options allow it."""
+    """Return the record as JSON, with its arguments if the options allow it and the store gave them."""
     facts = record_json(record)
     if parts.settings.display_func_args:
-        facts.update(arguments_of(record) or {"args": None, "kwargs": None})
+        facts.update(arguments_of(record) or {})
     return facts
 
 

@@ -4,6 +4,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
+import anyio
+
 from fastapi_taskflow.task.event import EventKind, TaskEvent
 from fastapi_taskflow.task.record import TaskStatus
 from fastapi_taskflow.web.auth.sessions import Sessions
@@ -107,7 +109,7 @@ def test_a_delta_is_small() -> None:
 async def collected(parts: fakes.Fakes, cookie: str | None, count: int) -> list[ServerSentEvent]:
     """Return the first ``count`` events of a stream, or all of one that ends before."""
     found: list[ServerSentEvent] = []
-    stream = events(parts.parts, sessions_of(parts), cookie, None)
+    stream = events(parts.parts, sessions_of(parts), cookie, None, anyio.Event())
     async with asyncio.timeout(10):
         async for event in stream:
             found.append(event)
@@ -131,16 +133,29 @@ async def test_stream_ends_with_the_session() -> None:
     """A session that is no longer valid gets a farewell, then nothing."""
     parts = locked(poll_interval=1.0)
     async with asyncio.timeout(10):
-        found = [event.event async for event in events(parts.parts, sessions_of(parts), "forged", None)]
+        found = [event.event async for event in events(parts.parts, sessions_of(parts), "forged", None, anyio.Event())]
     assert found == ["hello", "bye"]
 
 
 async def test_close_ends_every_stream() -> None:
     """At shutdown open streams end, and later ones at once."""
     parts = fakes.build([])
-    stream = events(parts.parts, sessions_of(parts), None, None)
+    stream = events(parts.parts, sessions_of(parts), None, None, anyio.Event())
     assert (await anext(stream)).event == "hello"
     parts.feed.close()
     async with asyncio.timeout(5):
         assert [event async for event in stream] == []
-        assert [event.event async for event in events(parts.parts, sessions_of(parts), None, None)] == ["hello"]
+        assert [event.event async for event in events(parts.parts, sessions_of(parts), None, None, anyio.Event())] == [
+            "hello"
+        ]
+
+
+async def test_a_stopping_server_lets_the_stream_end() -> None:
+    """When the server says that it stops, the stream ends by itself and leaves nothing behind."""
+    parts, shutdown = fakes.build([]), anyio.Event()
+    stream = events(parts.parts, sessions_of(parts), None, None, shutdown)
+    assert (await anext(stream)).event == "hello"
+    shutdown.set()
+    async with asyncio.timeout(5):
+        assert [event async for event in stream] == []
+    assert parts.feed.clients == 0
