@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 MAX_ERROR_CHARS = 8_192
 MAX_STACKTRACE_CHARS = 65_536
+CALLERS = ("fastapi_taskflow.", "anyio.")
+"""Modules between the loop and the task's function: they are the same in every stack trace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,14 @@ def _message(error: BaseException) -> str:
 
 def _trace(error: BaseException) -> str:
     try:
-        return "".join(traceback.format_exception(error))
+        return "".join(traceback.format_exception(type(error), error, _own_frames(error.__traceback__)))
     except Exception as second:  # noqa: BLE001 - as above
         return f"<traceback could not be formatted: {type(second).__name__}>"
+
+
+def _own_frames(trace: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the task's own code on, without the frames that called it."""
+    first = trace
+    while first is not None and first.tb_frame.f_globals.get("__name__", "").startswith(CALLERS):
+        first = first.tb_next
+    return first or trace
