@@ -24,16 +24,17 @@ class ProcessSpan:
     Args:
         span: The span, started.
         context: Its context.
+        recorded: Whether it records. Told, since a span that has ended says no.
         capture: Where the user's spans under it are kept, or None.
     """
 
     __slots__ = ("_capture", "_context", "_recorded", "_span")
 
-    def __init__(self, span: Span, context: SpanContext, capture: SpanCapture | None) -> None:
+    def __init__(self, span: Span, context: SpanContext, *, recorded: bool, capture: SpanCapture | None) -> None:
         self._span = span
         self._context = context
         self._capture = capture
-        self._recorded = span.is_recording()  # asked now, since a span that has ended says no
+        self._recorded = recorded
 
     @property
     def span_id(self) -> str | None:

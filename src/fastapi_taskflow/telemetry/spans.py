@@ -43,7 +43,7 @@ class _Attempt:
 
     def __init__(self, root: int) -> None:
         self.root = root
-        self.members: list[int] = []
+        self.members: list[int] | None = None  # most attempts have no spans below them
         self.facts: list[SpanFact] = []
 
 
@@ -95,8 +95,7 @@ class SpanCapture:
 
     def open(self, span_id: int) -> None:
         """Begin to keep what runs under this process span."""
-        with self._lock:
-            self._open[span_id] = _Attempt(span_id)
+        self._open[span_id] = _Attempt(span_id)
 
     def take(self, span_id: int) -> tuple[SpanFact, ...]:
         """Return what ran under this process span, by start time, and forget it."""
@@ -105,6 +104,8 @@ class SpanCapture:
             if attempt is None or attempt.root != span_id:
                 return ()
             del self._open[span_id]
+            if attempt.members is None:
+                return ()
             for member in attempt.members:
                 if self._open.get(member) is attempt:
                     del self._open[member]
@@ -120,7 +121,11 @@ class SpanCapture:
             return
         with self._lock:
             attempt = self._open.get(parent.span_id)
-            if attempt is not None and len(attempt.members) < self._max_spans:
+            if attempt is None:
+                return
+            if attempt.members is None:
+                attempt.members = []
+            if len(attempt.members) < self._max_spans:
                 attempt.members.append(context.span_id)
                 self._open[context.span_id] = attempt
 

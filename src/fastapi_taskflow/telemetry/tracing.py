@@ -141,12 +141,13 @@ class OtelTracing:
             links=self._links(record, sent, attempt),
         )
         context = span.get_span_context()
-        if self._linked and span.is_recording():
+        recorded = span.is_recording()
+        if self._linked and recorded:
             self._remember(context)
-        if self._capture is not None and context.trace_flags.sampled and span.is_recording():
-            self._capture.open(context.span_id)
-            return ProcessSpan(span, context, self._capture)
-        return ProcessSpan(span, context, None)
+        capture = self._capture if recorded and context.trace_flags.sampled else None
+        if capture is not None:
+            capture.open(context.span_id)
+        return ProcessSpan(span, context, recorded=recorded, capture=capture)
 
     def _links(self, record: TaskRecord, sent: SpanContext | None, attempt: int) -> Sequence[Link] | None:
         links = []
