@@ -147,6 +147,7 @@ def test_rows_change_in_place_and_new_ones_wait(browser: Browser, tmp_path: Path
         page.locator("#fresh").click()
         page.locator(f'tr[data-id="{second}"] .badge.s-failed').wait_for()
         assert page.locator("#rows tr").first.get_attribute("data-id") == second
+        page.locator(f'tr[data-id="{second}"] .why', has_text="ValueError").wait_for()
         shop.go_on.set()
         row.locator(".badge.s-success").wait_for()
         assert re.search(r"\d", row.locator(".c-duration").inner_text())

@@ -2,19 +2,17 @@ from __future__ import annotations
 
 import re
 from html import unescape
-from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from fastapi_taskflow.task.record import TaskStatus
+from fastapi_taskflow.web.app import build_admin_app
 from fastapi_taskflow.web.dashboard.assets import assets
 from fastapi_taskflow.web.dashboard.formats import ago, clip, duration, percent, pretty, stamp
 from fastapi_taskflow.web.headers import SECURITY_HEADERS
 from tests.unit.web import fakes, samples
 from tests.unit.web.conftest import client_of
-
-if TYPE_CHECKING:
-    import httpx
 
 HTML = {"accept": "text/html"}
 
@@ -55,6 +53,15 @@ async def test_pages_work_below_any_path_and_root() -> None:
             assert all(link.startswith(("/a%20b/tasks/", "?", "#")) for link in links(text))
         answer = await client.get("/a b/tasks/?limit=1")
         assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/tasks", "/tasks/", "/x/tasks"])
+async def test_the_mount_itself_is_the_list(path: str) -> None:
+    """With or without a slash at the end, also behind a proxy's prefix."""
+    app = build_admin_app(fakes.build([samples.record()]).parts)
+    transport = httpx.ASGITransport(app=app, root_path=path.rstrip("/"))
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as client:
+        assert len((await client.get(path)).json()) == 1
 
 
 async def test_list_page_filters_and_pages_without_script(client: httpx.AsyncClient) -> None:

@@ -22,6 +22,7 @@ function apply(delta) {
   const row = rowOf(delta.task_id);
   if (!row || Number(row.dataset.version) >= delta.version) return;
   row.dataset.version = delta.version;
+  row.dataset.partial = "yes";
   const badge = row.querySelector(".badge");
   badge.className = `badge s-${delta.status}`;
   badge.textContent = delta.status;
@@ -53,9 +54,10 @@ async function refresh() {
   for (const row of fresh.querySelectorAll("#rows > tr")) {
     const old = rowOf(row.dataset.id);
     if (!old) unknown += 1;
-    else if (Number(row.dataset.version) > Number(old.dataset.version)) {
-      old.replaceWith(row.cloneNode(true));
-      mark(rowOf(row.dataset.id));
+    else {
+      const ahead = Number(row.dataset.version) - Number(old.dataset.version);
+      if (ahead > 0 || (ahead === 0 && old.dataset.partial)) old.replaceWith(row.cloneNode(true));
+      if (ahead > 0) mark(rowOf(row.dataset.id));
     }
   }
   if (panel.dataset.first !== "yes" || !unknown) return;
@@ -91,6 +93,13 @@ pause.addEventListener("click", () => {
   pause.textContent = paused ? "Resume" : "Pause";
   connection.pause(paused);
   if (!paused) refreshSoon();
+});
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, select, textarea, [contenteditable]");
+  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  document.querySelector("input[name=q]").focus();
 });
 
 // Another worker's changes do not come over this worker's stream.

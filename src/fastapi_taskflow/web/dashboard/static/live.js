@@ -28,6 +28,7 @@ export function listen(base, on) {
       on.state(ended ? "off" : "wait");
       if (ended) {
         close();
+        fetchPage();
         setTimeout(open, 10_000);
       }
     });
@@ -66,10 +67,11 @@ export function showState(name) {
   mark.querySelector(".live-text").textContent = TEXTS[name];
 }
 
-/** Fetches this page anew and returns it as a document; null if that failed or a login is wanted. */
+/** Fetches this page anew and returns it as a document; null if that failed. Goes to the login where one is wanted. */
 export async function fetchPage() {
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, credentials: "same-origin" });
+    if (answer.redirected) location.reload();
     if (!answer.ok || answer.redirected) return null;
     return new DOMParser().parseFromString(await answer.text(), "text/html");
   } catch {
