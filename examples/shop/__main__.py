@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 
 import uvicorn
@@ -17,7 +18,7 @@ def main() -> None:
     parser.add_argument("--db", help="SQLite file of the tasks (default: shop.db in the data folder)")
     parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask for a login at /tasks")
     parser.add_argument("--nightly", type=float, default=60, metavar="SECONDS", help="length of a night")
-    parser.add_argument("--log-level", default="warning")
+    parser.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
     options = parser.parse_args()
     if options.auth is not None and not all(options.auth.partition(":")):
         parser.error("--auth must be USER:PASSWORD")
@@ -36,6 +37,7 @@ def main() -> None:
     print(f"Metrics    {url}/tasks/metrics?format=prometheus")
     print(f"API docs   {url}/docs")
     print(f"Traffic    python -m examples.shop.traffic --url {url} --seconds 30 --rps 5", flush=True)
+    logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     uvicorn.run(
         "examples.shop.app:create_app", factory=True, host=options.host, port=options.port, log_level=options.log_level
     )

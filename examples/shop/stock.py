@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 FEW: Final = 100
-GOODS: Final = {"tea": 1_000_000, "cup": 1_000_000, "pot": 500_000, "tray": 50, "unicorn": 0}
+GOODS: Final = {"tea": 1_000_000, "cup": 1_000_000, "pot": 500_000, "tray": 2_000, "unicorn": 0}
 
 
 class OutOfStockError(Exception):

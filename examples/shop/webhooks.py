@@ -52,7 +52,7 @@ async def deliver_webhook(event: Event) -> None:
         with tracer.start_as_current_span("POST partner") as span:
             headers = {"Idempotency-Key": context.task_id if context else ""}
             propagate.inject(headers)
-            answer = await client.post("/partner/webhook", content=event.model_dump_json(), headers=headers)
+            answer = await client.post("/partner/webhook", json=event.model_dump(mode="json"), headers=headers)
             span.set_attribute("http.response.status_code", answer.status_code)
             answer.raise_for_status()
     task_log(f"delivered {event.name}", status=answer.status_code)
