@@ -12,14 +12,14 @@ from fastapi_taskflow.task.event import EventKind
 from fastapi_taskflow.web.schemas import dump
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from fastapi_taskflow.task.event import TaskEvent
     from fastapi_taskflow.task.record import TaskRecord
 
 KEPT: Final = 1_000
 """Changes that a page which lost its connection may catch up on."""
-PER_CLIENT: Final = 256
+PER_CLIENT: Final = 100
 """Changes that may wait for one slow page; beyond that it is told to load anew."""
 NAME_CHARS: Final = 60
 
@@ -75,10 +75,14 @@ class Subscription:
             return
         self._wake.clear()
 
-    def take(self) -> Iterator[Change]:
-        """Yield what waits, each once."""
-        while self.waiting:
-            yield self.waiting.popleft()
+    def take(self) -> Sequence[Change]:
+        """Return what waits, in order, and of each task only the newest."""
+        newest: dict[str, Change] = {}
+        for change in self.waiting:
+            newest.pop(change.record.task_id, None)
+            newest[change.record.task_id] = change
+        self.waiting.clear()
+        return tuple(newest.values())
 
 
 class ChangeFeed:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fastapi_taskflow.task.record import TaskStatus
-from fastapi_taskflow.web.schemas import dump
+from fastapi_taskflow.web.schemas import dump, iso, record_json
 from tests.unit.web import fakes, samples
 from tests.unit.web.conftest import client_of
 
@@ -53,8 +53,5 @@ def test_numbers_that_json_lacks_become_text() -> None:
 
 def test_times_that_no_calendar_has_are_null() -> None:
     """A time beyond the year 9999 does not break the record."""
-    assert json.loads(dump(samples.record(run_at=1e300).run_at)) == 1e300
-    from fastapi_taskflow.web.schemas import iso, record_json
-
     assert record_json(samples.record(run_at=1e300))["run_at"] is None
     assert iso(float("nan")) is None

@@ -23,6 +23,8 @@ router = APIRouter()
 RECONNECT_MS: Final = 2_000
 CHECK_SESSION_EVERY: Final = 15.0
 SEND_TIMEOUT: Final = 60.0
+GATHER: Final = 0.2
+"""Seconds in which changes are gathered: a busy application must not spend itself on the pages that watch it."""
 SHUTDOWN_GRACE: Final = 2.0
 """Seconds in which a stream ends by itself when the server stops; a stream that is cut off is an error in its log."""
 
@@ -59,6 +61,8 @@ async def events(
         yield ServerSentEvent("{}", event="hello", id=place, retry=RECONNECT_MS)
         while not subscription.closed:
             await subscription.wait(pause)
+            if subscription.waiting:
+                await asyncio.sleep(GATHER)
             if time.monotonic() - checked >= pause:
                 checked = time.monotonic()
                 if parts.settings.auth is not None and await sessions.read(cookie) is None:
