@@ -108,7 +108,7 @@ class TaskAdmin:
         )
         task_manager.register(app, auto_install=auto_install, by=f"TaskAdmin(app, task_manager, path={path!r})")
         if retention_days is not None:
-            task_manager.retention_days = retention_days
+            task_manager.keep_for(retention_days)
         feed = ChangeFeed()
         task_manager.add_observer(feed)
         task_manager.on_shutdown(feed.close)

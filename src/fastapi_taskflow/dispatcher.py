@@ -140,17 +140,17 @@ class Dispatcher:
         journal = self._journal
         fresh: list[Entry] = []
         waits: list[asyncio.Future[None]] = []
-        keyed = False
+        keyed: set[str] = set()
         for entry in entries:
             record = entry.record
             if record.idempotency_key is not None:
-                keyed = True
-                if record.task_id in journal.live:
+                if record.task_id in keyed or record.task_id in journal.live:
                     entry.lost = True
                     first = journal.commit_of(record.task_id)
                     if first is not None:
                         waits.append(first)
                     continue
+                keyed.add(record.task_id)
             fresh.append(entry)
         if fresh:
             journal.admit(fresh)
@@ -171,7 +171,8 @@ class Dispatcher:
                     await asyncio.shield(future)
         except TimeoutError:
             await self._give_up(fresh)
-            msg = f"the store did not commit within {self._commit_timeout:g} s; the tasks were withdrawn, try again"
+            what = "; the tasks were withdrawn, try again" if fresh else ""
+            msg = f"the store did not commit within {self._commit_timeout:g} s{what}"
             raise StoreUnavailableError(msg) from None
         except asyncio.CancelledError:
             await self._give_up(fresh)
@@ -257,8 +258,8 @@ class Dispatcher:
             record = lifecycle.cancel(entry.record, at=now, reason="cancelled before it started")
             self._journal.append(entry, record)
             self._journal.publish(TaskEvent(EventKind.FINISHED, record, now))
-            async with asyncio.timeout(self._commit_timeout):
-                await asyncio.shield(self._journal.next_commit())
+            self.keep_call(entry)
+            await self._committed([self._journal.next_commit()], [])
             return entry.record
         entry.cancel_requested = True
         if entry.context is not None:

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 class Engine(Protocol):
     """Brings admitted tasks to a runner."""
 
+    def hold(self) -> None:
+        """Take tasks, and keep them until ``start``."""
+
     def start(self, run: RunEntry) -> None:
-        """Begin to take tasks for ``run``."""
+        """Begin to run tasks by ``run``, those that were held first."""
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` in an asyncio task of its own, in the caller's context, and see it through at shutdown."""

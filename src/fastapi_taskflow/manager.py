@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from fastapi import BackgroundTasks, FastAPI, Request  # noqa: TC002 - FastAPI reads the annotations of get_tasks
 from starlette.middleware import Middleware
@@ -20,9 +20,7 @@ from fastapi_taskflow.executors.thread import ThreadExecutor
 from fastapi_taskflow.journal import Journal
 from fastapi_taskflow.middleware import TaskMiddleware
 from fastapi_taskflow.runner import Runner
-from fastapi_taskflow.services.heartbeat import Heartbeat, this_instance
-from fastapi_taskflow.services.recovery import Recovery
-from fastapi_taskflow.services.retention import Retention
+from fastapi_taskflow.runtime import Runtime
 from fastapi_taskflow.settings import Settings
 from fastapi_taskflow.stores.memory import MemoryStore
 from fastapi_taskflow.task.options import checked_options, declared
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from fastapi_taskflow.observer import Observer
-    from fastapi_taskflow.store import Instance, Store
+    from fastapi_taskflow.store import Store
     from fastapi_taskflow.task.payload import Serializer
     from fastapi_taskflow.telemetry.task_observer import TaskObserver
 
@@ -57,19 +55,7 @@ LINGER = 0.005
 """Seconds that ``running`` and the like wait for company: most often ``success``, or the next request's tasks."""
 
 LINGER_IN_MEMORY = 0.05
-ABORT_WAIT = 2.0
-FLUSH_WAIT = 10.0
 ONE_REQUEST = "a request that came without a lifespan"
-
-
-class Service(Protocol):
-    """A loop that keeps the store in order."""
-
-    async def start(self) -> None:
-        """Begin."""
-
-    async def stop(self) -> None:
-        """End."""
 
 
 class TaskManager:
@@ -138,7 +124,6 @@ class TaskManager:
             commit_timeout=commit_timeout,
             shutdown_timeout=shutdown_timeout,
         )
-        self.retention_days = retention_days
         self.store: Store = _store_from(
             snapshot_db, snapshot_backend, max_finished=max_finished, synchronous=synchronous
         )
@@ -146,8 +131,7 @@ class TaskManager:
         self._one_request: asyncio.Lock | None = None
         self._one_request_users = 0
         self._apps: dict[int, tuple[FastAPI, Installation]] = {}
-        self._services: list[Service] = []
-        self._closers: list[Callable[[], None]] = []
+        self._stack: contextlib.AsyncExitStack | None = None
 
         self.prometheus = PrometheusMetrics(
             registry=registry,
@@ -169,7 +153,7 @@ class TaskManager:
                     lifecycle=log_lifecycle,
                 )
             )
-        self._pump = ObserverPump(observers)
+        pump = ObserverPump(observers)
         tracing = OtelTracing(
             tracer_provider=tracer_provider,
             trace_relationship=trace_relationship,
@@ -177,26 +161,36 @@ class TaskManager:
         )
         self.journal = Journal(
             self.store,
-            [self.prometheus, OtelMetrics(meter_provider=meter_provider), *([self._pump] if observers else [])],
+            [self.prometheus, OtelMetrics(meter_provider=meter_provider), *([pump] if observers else [])],
             max_backlog=self.settings.max_backlog,
             linger=LINGER if self.store.persistent else LINGER_IN_MEMORY,
             on_flush=self.prometheus.observe_flush,
         )
-        self._engine = LocalEngine(max_concurrent_tasks)
+        engine = LocalEngine(max_concurrent_tasks)
         self.dispatcher = Dispatcher(
             self.journal,
-            self._engine,
+            engine,
             self.registry,
             tracing,
             commit_timeout=commit_timeout,
             serializer=serializer,
         )
-        self._runner = Runner(
+        runner = Runner(
             self.journal,
             tracing,
             coroutines=CoroutineExecutor(),
             threads=ThreadExecutor(self.settings.max_sync_threads),
             on_end=self.dispatcher.keep_call,
+        )
+        self._runtime = Runtime(
+            self.store,
+            self.journal,
+            engine,
+            self.dispatcher,
+            runner,
+            self.registry,
+            pump,
+            self.settings,
         )
 
     # -- declaring tasks ---------------------------------------------------------------------------------------------
@@ -330,14 +324,32 @@ class TaskManager:
 
         @contextlib.asynccontextmanager
         async def lifespan(of: Any) -> AsyncIterator[Mapping[str, Any] | None]:
-            await self._start(by)
-            try:
-                async with inner(of) as state:
+            async with self._started(by), inner(of) as state:
+                await self._runtime.work()
+                try:
                     yield state
-            finally:
-                await self.shutdown()
+                finally:
+                    await self._runtime.rest()
 
         app.router.lifespan_context = lifespan  # type: ignore[assignment]
+
+    @contextlib.asynccontextmanager
+    async def _started(self, by: str) -> AsyncIterator[None]:
+        self._claim(by)
+        try:
+            await self._runtime.open()
+            try:
+                yield
+            finally:
+                await self._runtime.close()
+        finally:
+            self._started_by = None
+
+    def _claim(self, by: str) -> None:
+        if self._started_by is not None:
+            msg = f"{by} found this manager started already by {self._started_by}; use one of them"
+            raise LifecycleConflictError(msg)
+        self._started_by = by
 
     async def startup(self) -> None:
         """Open the store, take over what dead processes left, and begin to run tasks.
@@ -346,67 +358,28 @@ class TaskManager:
             LifecycleConflictError: If it is started already.
             StoreError: If the store cannot be opened.
         """
-        await self._start("await task_manager.startup()")
+        await self._by_hand("await task_manager.startup()")
 
-    async def _start(self, by: str) -> None:
-        if self._started_by is not None:
-            msg = f"{by} found this manager started already by {self._started_by}; use one of them"
-            raise LifecycleConflictError(msg)
-        self._started_by = by
-        try:
-            await self._open()
-        except BaseException:
-            self._started_by = None
-            await self.store.close()
-            raise
-
-    async def _open(self) -> None:
-        await self.store.open()
-        me = this_instance()
-        self.dispatcher.owner = self._runner.owner = me.instance_id
-        self.journal.start()
-        self._engine.start(self._runner.run)
-        await self._pump.start()
-        self._services = self._make_services(me)
-        for service in self._services:
-            await service.start()
-
-    def _make_services(self, me: Instance) -> list[Service]:
-        services: list[Service] = []
-        if self.store.persistent:
-            heartbeat = Heartbeat(self.store, me, lease=self.settings.lease)
-            recovery = Recovery(self.store, self.journal, self.dispatcher, self.registry, settings=self.settings, me=me)
-            services += [heartbeat, recovery]
-        if self.retention_days is not None:
-            services.append(Retention(self.store, days=self.retention_days))
-        return services
+    async def _by_hand(self, by: str) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self._started(by))
+            stack.push_async_callback(self._runtime.rest)
+            await self._runtime.work()
+            self._stack = stack.pop_all()
 
     async def shutdown(self) -> None:
         """Let running tasks finish within ``shutdown_timeout``, cancel the rest, store everything, and close.
 
         What had not started stays in the store for the next start, if ``requeue_pending`` is on; otherwise it still
-        gets its turn within ``shutdown_timeout``. Harmless when the manager is not started.
+        gets its turn within ``shutdown_timeout``. Harmless when the manager is not started by ``startup()``.
         """
-        if self._started_by is None:
-            return
-        try:
-            for close in self._closers:
-                close()
-            within = self.settings.shutdown_timeout
-            if not (self.store.persistent and self.settings.requeue_pending):
-                # Nobody would run later what waits now.
-                await self._engine.drain(within=within)
-                within = 0.0
-            if not await self._engine.stop(within=within):
-                await self._engine.abort(within=ABORT_WAIT)
-            for service in reversed(self._services):
-                await service.stop()
-            if await self.journal.stop(within=FLUSH_WAIT) and self.store.persistent:
-                await self.store.forget(self.dispatcher.owner)
-            await self._pump.stop(FLUSH_WAIT)
-        finally:
-            self._started_by = None
-            await self.store.close()
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.aclose()
+
+    def keep_for(self, days: float) -> None:
+        """Delete finished records after so many days, whatever was said before."""
+        self._runtime.retention_days = days
 
     def add_observer(self, observer: Observer) -> None:
         """Have ``observer`` told of each event, at once and on the loop: it must be quick."""
@@ -414,7 +387,7 @@ class TaskManager:
 
     def on_shutdown(self, close: Callable[[], None]) -> None:
         """Have ``close`` called at the beginning of each shutdown, before running tasks are waited for."""
-        self._closers.append(close)
+        self._runtime.closers.append(close)
 
     @contextlib.asynccontextmanager
     async def _for_one_request(self) -> AsyncIterator[None]:
@@ -425,7 +398,7 @@ class TaskManager:
         async with lock:
             if self._started_by is None:
                 logger.warning("the app's lifespan did not run; the TaskManager is started for this request alone")
-                await self._start(ONE_REQUEST)
+                await self._by_hand(ONE_REQUEST)
             self._one_request_users += 1
         try:
             yield

@@ -357,6 +357,10 @@ async def test_one_key_runs_once_for_twenty_requests(make_manager: Callable[...,
     async def ship_it(order: str, background_tasks: ManagedBackgroundTasks) -> str:
         return background_tasks.add_task(ship, order, idempotency_key=order)
 
+    @app.post("/twice")
+    async def twice(background_tasks: ManagedBackgroundTasks) -> list[str]:
+        return [background_tasks.add_task(charge, "twice", idempotency_key="twice") for _ in range(2)]
+
     async with serving(app) as client:
         answers = await asyncio.gather(*(client.post("/pay/7") for _ in range(20)))
         assert {answer.status_code for answer in answers} == {200}
@@ -367,6 +371,9 @@ async def test_one_key_runs_once_for_twenty_requests(make_manager: Callable[...,
         await client.post("/ship/7")
         assert runs == ["7", "ship 7"]
         assert len((await client.get("/tasks")).json()) == 2
+        first, second = (await client.post("/twice")).json()
+        assert first == second
+        assert runs == ["7", "ship 7", "twice"]
 
 
 async def test_cancel_means_it(make_manager: Callable[..., TaskManager]) -> None:
@@ -444,7 +451,9 @@ async def test_a_cancelled_pending_task_never_starts(make_manager: Callable[...,
         gate.set()
         assert (await ended(client, third))["status"] == "success"
         assert (await detail(client, second))["status"] == "cancelled"
-    assert ran == ["third"]
+        again = (await client.post(f"/tasks/{second}/retry")).json()
+        await ended(client, again["task_id"])
+    assert ran == ["third", "second"]
 
 
 async def test_cancelling_one_task_leaves_the_next_one_of_its_request(make_manager: Callable[..., TaskManager]) -> None:
@@ -761,3 +770,37 @@ def test_task_without_parentheses_is_told() -> None:
         TaskManager().task(print)  # type: ignore[call-arg, arg-type]
     with pytest.raises(ConfigurationError, match="decorates functions"):
         TaskManager().task()(3)  # type: ignore[arg-type]
+
+
+async def test_tasks_have_what_the_lifespan_makes_from_first_to_last(make_manager: Callable[..., TaskManager]) -> None:
+    """A task added by startup code waits for the whole of it; one that runs at shutdown still has the pool."""
+    manager = make_manager()
+    pool: list[str] = []
+    seen: list[list[str]] = []
+    started = asyncio.Event()
+
+    async def look() -> None:
+        seen.append(list(pool))
+
+    async def look_late() -> None:
+        started.set()
+        await asyncio.sleep(0.05)
+        seen.append(list(pool))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await manager.enqueue(look)
+        await asyncio.sleep(0.02)
+        pool.append("open")
+        yield
+        pool.clear()
+
+    app = FastAPI(lifespan=lifespan)
+    manager.init_app(app)
+    async with serving(app):
+        await manager.enqueue(look_late)
+        await started.wait()
+    assert seen == [["open"], ["open"]]
+    async with serving(app):
+        pass
+    assert seen == [["open"]] * 3

@@ -32,16 +32,25 @@ class LocalEngine:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._run: RunEntry | None = None
         self._stopping = False
+        self._held: list[Entry] = []
 
     def takes_tasks(self) -> bool:
         """Tell whether it was started and is not stopping."""
         return self._run is not None and not self._stopping
 
-    def start(self, run: RunEntry) -> None:
-        """Begin to take tasks for ``run``."""
-        self._run = run
+    def hold(self) -> None:
+        """Take tasks, and keep them until ``start``."""
+        self._run = None
         self._stopping = False
+        self._held = []
+
+    def start(self, run: RunEntry) -> None:
+        """Begin to run tasks by ``run``, those that were held first."""
+        self._run = run
         self._places = asyncio.Semaphore(self._limit) if self._limit is not None else None
+        held, self._held = self._held, []
+        for entry in held:
+            self.submit(entry)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` in an asyncio task of its own, in the caller's context, and see it through at shutdown."""
@@ -68,8 +77,11 @@ class LocalEngine:
                 return
 
     def submit(self, entry: Entry) -> None:
-        """Run ``entry`` on its own, at once or when it is due."""
-        self.spawn(self.run(entry))
+        """Run ``entry`` on its own, at once or when it is due; before the start it waits for that."""
+        if self._run is None:
+            self._held.append(entry)
+        else:
+            self.spawn(self.run(entry))
 
     def cancel_timer(self, task_id: str) -> None:
         """Forget that a task is due later."""

@@ -89,11 +89,11 @@ class Recovery:
                 self._journal.append(entry, entry.record)
             if entries:
                 await asyncio.shield(self._journal.next_commit())
-            for entry in entries:
-                if not entry.lost:
-                    taken += 1
-                    self._go_on(entry)
-            if len(orphans) < BATCH:
+            ours = [entry for entry in entries if not entry.lost]
+            for entry in ours:
+                self._go_on(entry)
+            taken += len(ours)
+            if len(orphans) < BATCH or not ours:
                 break
         for each in instances:
             if each.instance_id not in live and now - each.heartbeat_at > FORGET_AFTER_LEASES * lease:

@@ -1,0 +1,148 @@
+"""What runs while a manager is started, and the order in which it comes up and goes down."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from fastapi_taskflow.services.heartbeat import Heartbeat, this_instance
+from fastapi_taskflow.services.recovery import Recovery
+from fastapi_taskflow.services.retention import Retention
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from fastapi_taskflow.dispatcher import Dispatcher
+    from fastapi_taskflow.engine import Engine
+    from fastapi_taskflow.journal import Journal
+    from fastapi_taskflow.runner import Runner
+    from fastapi_taskflow.settings import Settings
+    from fastapi_taskflow.store import Instance, Store
+    from fastapi_taskflow.task.registry import Registry
+    from fastapi_taskflow.telemetry.pump import ObserverPump
+
+    class Service(Protocol):
+        """A loop that keeps the store in order."""
+
+        async def start(self) -> None:
+            """Begin."""
+
+        async def stop(self) -> None:
+            """End."""
+
+
+logger = logging.getLogger("fastapi_taskflow")
+
+ABORT_WAIT: Final = 2.0
+FLUSH_WAIT: Final = 10.0
+
+
+class Runtime:
+    """Comes up and goes down in two steps each, so that the application's own lifespan fits between.
+
+    Tasks use what that lifespan makes, such as a connection pool. So it comes up after the store is open (its code may
+    add tasks) and before anything runs, and goes down after everything has ended and before the store is closed.
+
+    Args:
+        store: Where tasks are kept.
+        journal: The way into it.
+        engine: Starts tasks.
+        dispatcher: Takes tasks.
+        runner: Runs attempts.
+        registry: The known functions.
+        pump: Feeds the user's observers.
+        settings: The manager's settings.
+
+    Attributes:
+        retention_days: Days after which finished records are deleted; None keeps them.
+        closers: Called when the end begins, before running tasks are waited for.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        engine: Engine,
+        dispatcher: Dispatcher,
+        runner: Runner,
+        registry: Registry,
+        pump: ObserverPump,
+        settings: Settings,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._engine = engine
+        self._dispatcher = dispatcher
+        self._runner = runner
+        self._registry = registry
+        self._pump = pump
+        self._settings = settings
+        self._services: list[Service] = []
+        self._me: Instance | None = None
+        self.retention_days = settings.retention_days
+        self.closers: list[Callable[[], None]] = []
+
+    async def open(self) -> None:
+        """Open the store and take tasks, which wait.
+
+        Raises:
+            StoreError: If the store cannot be opened; then nothing stays open.
+        """
+        try:
+            await self._store.open()
+        except BaseException:
+            await self._store.close()
+            raise
+        self._me = this_instance()
+        self._dispatcher.owner = self._runner.owner = self._me.instance_id
+        self._journal.start()
+        self._engine.hold()
+        await self._pump.start()
+
+    async def work(self) -> None:
+        """Run what waits, and take over what dead processes left.
+
+        Raises:
+            StoreError: If the store fails.
+        """
+        self._engine.start(self._runner.run)
+        self._services = self._make_services()
+        for service in self._services:
+            await service.start()
+
+    async def rest(self) -> None:
+        """Let running tasks finish within ``shutdown_timeout``, and cancel the rest."""
+        for close in self.closers:
+            close()
+        within = self._settings.shutdown_timeout
+        if not (self._store.persistent and self._settings.requeue_pending):
+            # Nobody would run later what waits now.
+            await self._engine.drain(within=within)
+            within = 0.0
+        if not await self._engine.stop(within=within):
+            await self._engine.abort(within=ABORT_WAIT)
+        services, self._services = self._services, []
+        for service in reversed(services):
+            await service.stop()
+
+    async def close(self) -> None:
+        """Store everything, and close the store."""
+        try:
+            if await self._journal.stop(within=FLUSH_WAIT) and self._store.persistent:
+                await self._store.forget(self._dispatcher.owner)
+            await self._pump.stop(FLUSH_WAIT)
+        finally:
+            await self._store.close()
+
+    def _make_services(self) -> list[Service]:
+        services: list[Service] = []
+        if self._store.persistent and self._me is not None:
+            settings, me = self._settings, self._me
+            services += [
+                Heartbeat(self._store, me, lease=settings.lease),
+                Recovery(self._store, self._journal, self._dispatcher, self._registry, settings=settings, me=me),
+            ]
+        if self.retention_days is not None:
+            services.append(Retention(self._store, days=self.retention_days))
+        return services
