@@ -190,6 +190,7 @@ def test_other_facts_read_well() -> None:
     assert ago(None) == "\u2013"
     assert ago(4e9).startswith("in ")
     assert len(clip("x" * 100_000)) < 21_000
+    assert clip("x" * 50, 10) == "x" * 9 + "…"
     cycle: list[object] = []
     cycle.append(cycle)
     assert pretty(cycle).startswith("[")

@@ -13,6 +13,7 @@ MINUTE: Final = 60.0
 HOUR: Final = 3_600.0
 DAY: Final = 86_400.0
 MAX_SHOWN: Final = 20_000
+LONG: Final = 1_000
 NOTHING: Final = "\u2013"
 
 
@@ -80,10 +81,12 @@ def short_id(task_id: str) -> str:
 
 
 def clip(text: object, limit: int = MAX_SHOWN) -> str:
-    """Return ``text``, without the middle if it is too long for a page."""
+    """Return ``text`` cut to about ``limit``: a short one at its end, a long one in its middle."""
     text = str(text)
     if len(text) <= limit:
         return text
+    if limit < LONG:
+        return f"{text[: limit - 1]}…"
     half = limit // 2
     return f"{text[:half]}\n… {len(text) - limit:,} characters left out, see the JSON …\n{text[-half:]}"
 
