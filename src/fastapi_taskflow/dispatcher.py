@@ -40,7 +40,7 @@ CROWDED: Final = 1_000
 """Waiting changes at which even a store that keeps nothing is waited for: whoever adds tasks in a loop is slowed."""
 
 CALLS_KEPT: Final = 1_000
-"""Calls of unsuccessful tasks kept for a retry by hand, in a store that does not keep arguments."""
+"""Calls of unsuccessful tasks kept for a retry by hand, where the store cannot keep them."""
 
 
 class Dispatcher:
@@ -353,10 +353,12 @@ class Dispatcher:
         return definition, func, args, kwargs
 
     def keep_call(self, entry: Entry) -> None:
-        """Remember the call of an unsuccessful task, where the store keeps no arguments."""
-        if self._persistent or entry.record.status not in RETRYABLE:
+        """Remember the call of an unsuccessful task that the store alone cannot make again."""
+        record = entry.record
+        stored = record.payload is not None and (record.target is not None or entry.definition.declared)
+        if stored or record.status not in RETRYABLE:
             return
-        self._calls[entry.record.task_id] = entry
+        self._calls[record.task_id] = entry
         if len(self._calls) > CALLS_KEPT:
             self._calls.popitem(last=False)
 
