@@ -24,6 +24,7 @@ from fastapi_taskflow.task.record import TaskRecord, TaskStatus
 from fastapi_taskflow.telemetry.logs import FileLogger, InMemoryLogger, StdoutLogger
 from fastapi_taskflow.telemetry.task_observer import LifecycleEvent, LogEvent, TaskObserver
 from fastapi_taskflow.web.auth.backend import TaskAuthBackend
+from fastapi_taskflow.web.auth.passwords import hash_password
 
 __all__ = [
     "CloudpickleSerializer",
@@ -54,5 +55,6 @@ __all__ = [
     "TaskflowError",
     "__version__",
     "get_task_context",
+    "hash_password",
     "task_log",
 ]

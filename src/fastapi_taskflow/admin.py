@@ -61,11 +61,12 @@ class TaskAdmin:
         auto_install: Let each plain ``BackgroundTasks`` parameter of the app's routes be a managed one.
         auth: ``("user", "password")``, a list of such pairs, a `TaskAuthBackend`, or None for no login.
         token_expiry: Seconds that a login lasts.
-        secret_key: Signs the sessions; without one they end with the process that holds the store.
+        secret_key: Signs the sessions. Without one a random key is kept with the tasks, for all workers; with tasks in
+            memory, logins end with the process.
         poll_interval: Seconds between two signs of life on the live stream.
         title: The dashboard's title.
         retention_days: Overrides the manager's.
-        metrics_token: A bearer token that may read ``{path}/metrics`` and nothing else.
+        metrics_token: A bearer token that may read ``{path}/metrics`` and ``{path}/health``, and nothing else.
         trace_url: Link to a trace elsewhere, such as ``http://localhost:16686/trace/{trace_id}``.
 
     Raises:

@@ -36,6 +36,8 @@ RETRYABLE: Final = frozenset({TaskStatus.FAILED, TaskStatus.INTERRUPTED, TaskSta
 CANCEL_NOTICE: Final = 1.0
 """Seconds that a cancel request waits for a running async task to end, so that its answer can say so."""
 
+MAX_KEY_CHARS: Final = 512
+MAX_PAYLOAD_CHARS: Final = 256 * 1024 * 1024
 CROWDED: Final = 1_000
 """Waiting changes at which even a store that keeps nothing is waited for: whoever adds tasks in a loop is slowed."""
 
@@ -214,6 +216,13 @@ class Dispatcher:
             self.engine.submit(entry)
         return entry.record.task_id
 
+    def _encode(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        text = payload.encode(func, args, kwargs, serializer=self._serializer)
+        if len(text) > MAX_PAYLOAD_CHARS:
+            msg = f"the arguments take {len(text)} characters as text; at most {MAX_PAYLOAD_CHARS} can be stored"
+            raise TaskArgumentError(msg, argument="args")
+        return text
+
     def _stored_call(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[str | None, str | None]:
@@ -224,12 +233,12 @@ class Dispatcher:
         """
         bound = getattr(func, "__self__", None)
         if bound is None or isinstance(bound, type):
-            return target_of(func), payload.encode(func, args, kwargs, serializer=self._serializer)
+            return target_of(func), self._encode(func, args, kwargs)
         plain = getattr(func, "__func__", None)
         if plain is not None:
             with contextlib.suppress(TaskArgumentError):
-                return target_of(plain), payload.encode(func, (bound, *args), kwargs, serializer=self._serializer)
-        payload.encode(func, args, kwargs, serializer=self._serializer)
+                return target_of(plain), self._encode(func, (bound, *args), kwargs)
+        self._encode(func, args, kwargs)
         return None, None
 
     # -- by hand -----------------------------------------------------------------------------------------------------
@@ -400,6 +409,3 @@ def checked_key(key: object) -> str:
         msg = f"idempotency_key must be a string of 1 to {MAX_KEY_CHARS} characters, not {key!r}"
         raise ConfigurationError(msg)
     return key
-
-
-MAX_KEY_CHARS: Final = 512

@@ -154,7 +154,7 @@ class TaskManager:
                 )
             )
         pump = ObserverPump(observers)
-        tracing = OtelTracing(
+        self._tracing = tracing = OtelTracing(
             tracer_provider=tracer_provider,
             trace_relationship=trace_relationship,
             capture=SpanCapture() if capture_spans else None,
@@ -342,6 +342,7 @@ class TaskManager:
                 yield
             finally:
                 await self._runtime.close()
+                self._tracing.close()
         finally:
             self._started_by = None
 

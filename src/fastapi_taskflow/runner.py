@@ -91,7 +91,8 @@ class Runner:
         )
         record = lifecycle.start(waiting, at=at, owner=self.owner, span_id=span.span_id if span is not None else None)
         self._journal.append(entry, record)
-        self._journal.publish(TaskEvent(EventKind.STARTED, record, at))
+        sampled = span is not None and span.sampled
+        self._journal.publish(TaskEvent(EventKind.STARTED, record, at, sampled=sampled))
         context = entry.context = TaskContext(record, on_log=functools.partial(self._journal.logged, entry))
         ending = await self._call(entry, context, span)
         return self._settle(entry, context, span, ending)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from fastapi_taskflow.store import DURATION_BOUNDS
@@ -33,8 +32,7 @@ async def metrics(
     if negotiate(accept, format) is MetricsFormat.JSON:
         body = metrics_json(await parts.journal.stats())
         return SafeJSONResponse(body, headers={"Vary": "Accept"})
-    # A large registry takes tens of milliseconds to render.
-    content_type, text = await run_in_threadpool(parts.prometheus.render, accept, format)
+    content_type, text = await parts.prometheus.scrape(accept, format)
     return Response(text, headers={"Content-Type": content_type, "Vary": "Accept"})
 
 

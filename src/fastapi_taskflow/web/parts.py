@@ -64,8 +64,15 @@ class Registry(Protocol):
 class PrometheusRenderer(Protocol):
     """Makes the text that a scraper reads."""
 
-    def render(self, accept: str | None, format: str | None) -> tuple[str, bytes]:  # noqa: A002 - named as in the URL
-        """Return the content type and the body, by the ``Accept`` header or by the format asked for outright."""
+    async def scrape(
+        self,
+        accept: str | None,
+        format: str | None,  # noqa: A002 - named as in the URL
+    ) -> tuple[str, bytes]:
+        """Return the content type and the body, by the ``Accept`` header or by the format asked for outright.
+
+        The text is rendered off the loop: a large registry takes tens of milliseconds.
+        """
 
 
 @dataclass(frozen=True, slots=True)

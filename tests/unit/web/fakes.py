@@ -155,7 +155,7 @@ class FakePrometheus:
     def __init__(self) -> None:
         self.asked: list[tuple[str | None, str | None]] = []
 
-    def render(self, accept: str | None, format: str | None) -> tuple[str, bytes]:  # noqa: A002 - the seam's name
+    async def scrape(self, accept: str | None, format: str | None) -> tuple[str, bytes]:  # noqa: A002 - the seam's name
         self.asked.append((accept, format))
         return "text/plain; version=0.0.4; charset=utf-8", b"taskflow_tasks_running 0\n"
 
