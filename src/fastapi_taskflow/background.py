@@ -112,6 +112,17 @@ class ManagedBackgroundTasks(BackgroundTasks):
             await self()
         self._closed = True
 
+    def admit_at_once(self) -> bool:
+        """Have the waiting tasks taken in, if the store makes nobody wait; return whether it was done.
+
+        Raises:
+            StoreUnavailableError: If too many changes wait for the store.
+        """
+        if not self._dispatcher.admit_at_once(self._waiting):
+            return False
+        self._waiting = []
+        return True
+
     async def admit(self) -> None:
         """Have the waiting tasks stored.
 
@@ -129,22 +140,9 @@ class ManagedBackgroundTasks(BackgroundTasks):
     async def __call__(self) -> None:
         """Run the tasks in order. The request may be cancelled; they are not."""
         if any(not isinstance(task, Entry) or not task.withdrawn for task in self.tasks[self._ran :]):
-            # A future of its own instead of asyncio.shield, which costs three times as much.
-            done = asyncio.get_running_loop().create_future()
-            self._dispatcher.engine.spawn(self._run_all(done))
-            await done
-
-    async def _run_all(self, done: asyncio.Future[None]) -> None:
-        try:
-            await self._run()
-        except Exception as error:
-            if not done.done():
-                done.set_exception(error)
-            else:
-                logger.exception("a plain background task failed after its request was gone")
-        finally:
-            if not done.done():
-                done.set_result(None)
+            task = self._dispatcher.engine.begin(self._run())
+            if task is not None:
+                await asyncio.shield(task)
 
     async def _run(self) -> None:
         engine = self._dispatcher.engine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ from fastapi_taskflow.task.registry import import_target, split_call, target_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from fastapi_taskflow.commit import Commit
     from fastapi_taskflow.engine import Engine
     from fastapi_taskflow.journal import Journal
     from fastapi_taskflow.observer import SendSpan, Tracing
@@ -141,7 +143,7 @@ class Dispatcher:
         """
         journal = self._journal
         fresh: list[Entry] = []
-        waits: list[asyncio.Future[None]] = []
+        waits: list[Commit] = []
         keyed: set[str] = set()
         for entry in entries:
             record = entry.record
@@ -166,16 +168,33 @@ class Dispatcher:
                 entry.admitted = True
                 journal.publish(TaskEvent(EventKind.ENQUEUED, entry.record, now))
 
-    async def _committed(self, waits: list[asyncio.Future[None]], fresh: list[Entry]) -> None:
+    def admit_at_once(self, entries: Sequence[Entry]) -> bool:
+        """Do what ``admit`` does, if there is nothing to wait for; return whether it was done.
+
+        Raises:
+            StoreUnavailableError: If too many changes wait for the store.
+        """
+        journal = self._journal
+        if self._persistent or journal.backlog > CROWDED:
+            return False
+        if any(entry.record.idempotency_key is not None for entry in entries):
+            return False
+        journal.admit(entries)
+        now = clock.now()
+        for entry in entries:
+            entry.admitted = True
+            journal.publish(TaskEvent(EventKind.ENQUEUED, entry.record, now))
+        return True
+
+    async def _committed(self, waits: Sequence[Commit], fresh: list[Entry]) -> None:
+        deadline = time.monotonic() + self._commit_timeout
         try:
-            async with asyncio.timeout(self._commit_timeout):
-                for future in waits:
-                    await asyncio.shield(future)
-        except TimeoutError:
-            await self._give_up(fresh)
-            what = "; the tasks were withdrawn, try again" if fresh else ""
-            msg = f"the store did not commit within {self._commit_timeout:g} s{what}"
-            raise StoreUnavailableError(msg) from None
+            for commit in waits:
+                if not await commit.wait(max(0.0, deadline - time.monotonic())):
+                    await self._give_up(fresh)
+                    what = "; the tasks were withdrawn, try again" if fresh else ""
+                    msg = f"the store did not commit within {self._commit_timeout:g} s{what}"
+                    raise StoreUnavailableError(msg)
         except asyncio.CancelledError:
             await self._give_up(fresh)
             raise
@@ -191,8 +210,8 @@ class Dispatcher:
             if under_way is not None and entry.record.task_id in self._journal.live:
                 self.engine.spawn(self._after_late_commit(entry, under_way))
 
-    async def _after_late_commit(self, entry: Entry, commit: asyncio.Future[None]) -> None:
-        await asyncio.shield(commit)
+    async def _after_late_commit(self, entry: Entry, commit: Commit) -> None:
+        await commit.wait()
         if entry.committed is None or entry.lost:
             return
         if entry.record.idempotency_key is not None:

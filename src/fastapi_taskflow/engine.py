@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Coroutine
 
     from fastapi_taskflow.entry import Entry
@@ -24,6 +25,13 @@ class Engine(Protocol):
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` in an asyncio task of its own, in the caller's context, and see it through at shutdown."""
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """Begin ``work`` at once; return the task that ends it and is seen through at shutdown, None if it has ended.
+
+        Raises:
+            BaseException: What ``work`` raises before it first waits.
+        """
 
     async def run(self, entry: Entry) -> None:
         """Run ``entry`` until its attempt has ended. A later attempt is started when it is due."""

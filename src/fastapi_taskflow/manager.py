@@ -54,7 +54,7 @@ logger = logging.getLogger("fastapi_taskflow")
 LINGER = 0.005
 """Seconds that ``running`` and the like wait for company: most often ``success``, or the next request's tasks."""
 
-LINGER_IN_MEMORY = 0.05
+LINGER_IN_MEMORY = 0.0005
 ONE_REQUEST = "a request that came without a lifespan"
 
 
@@ -139,6 +139,7 @@ class TaskManager:
             live_counts=lambda: self.journal.live_counts(),  # noqa: PLW0108
             oldest_pending=lambda queue: self.journal.oldest_pending(queue),  # noqa: PLW0108
             backlog=lambda: self.journal.backlog,
+            catch_up=lambda: self.journal.tell(),  # noqa: PLW0108
             limits=lambda: {"default": max_concurrent_tasks},
         )
         self.registry = Registry(on_add=self.prometheus.declare)

@@ -62,7 +62,9 @@ class TaskMiddleware:
         def held_send(message: Message) -> Awaitable[None]:
             # Not a coroutine function: most messages go through here, and have no task to wait for.
             managed = request.managed
-            return send(message) if managed is None else _send_held(managed, request, scope, send, message)
+            if managed is None or not (managed.waiting or request.refused):
+                return send(message)
+            return _send_held(managed, request, scope, send, message)
 
         token = current_request.set(request)
         try:
@@ -87,7 +89,8 @@ async def _send_held(
         return
     if managed.waiting:
         try:
-            await managed.admit()
+            if not managed.admit_at_once():
+                await managed.admit()
         except StoreUnavailableError as error:
             logger.error("%s %s: %s", scope["method"], scope["path"], error)  # noqa: TRY400 - not a bug's trace
             if message["type"] == "http.response.start":

@@ -40,7 +40,7 @@ async def test_new_entries_of_one_request_are_one_batch(journal: Journal, store:
     """They are committed when the future is done, and live until they end."""
     entries = [make_entry("a"), make_entry("b")]
     journal.admit(entries)
-    await journal.next_commit()
+    await journal.next_commit().wait()
     assert store.statuses() == [["pending", "pending"]]
     assert [entry.committed for entry in entries] == [entry.record for entry in entries]
     assert set(journal.live) == {"a", "b"}
@@ -53,7 +53,7 @@ async def test_the_next_batch_forms_while_one_commits_and_states_become_one_row(
     entry = make_entry("a")
     journal.admit([entry])
     store.gate.clear()
-    first = journal.next_commit()
+    first = asyncio.create_task(journal.next_commit().wait())
     await store.writing.wait()
     pending = entry.record
     running = lifecycle.start(pending, at=2.0, owner="me")
@@ -62,8 +62,8 @@ async def test_the_next_batch_forms_while_one_commits_and_states_become_one_row(
     second = journal.next_commit()
     assert not first.done()
     store.gate.set()
-    await second
-    assert first.done()
+    assert await second.wait()
+    assert await first
     assert store.statuses() == [["pending"], ["success"]]
     assert store.batches[1][0].committed is pending
     assert not journal.live
@@ -89,7 +89,7 @@ async def test_a_failing_store_loses_nothing_and_is_told_once(
     store.errors = [StoreError("locked"), RuntimeError("odd"), StoreError("locked")]
     journal.admit([make_entry("a")])
     async with asyncio.timeout(5):
-        await journal.next_commit()
+        await journal.next_commit().wait()
     assert store.statuses() == [["pending"]]
     assert not journal.failing
     told = [record for record in caplog.records if "does not take changes" in record.message]
@@ -111,7 +111,7 @@ async def test_what_was_appended_during_a_failure_is_written_in_its_newest_form(
     journal.append(entry, cancelled)
     store.gate.set()
     async with asyncio.timeout(5):
-        await commit
+        await commit.wait()
         await journal.flushed()
     assert [change.record for batch in store.batches for change in batch] == [cancelled]
     assert store.batches[0][0].committed is None
@@ -130,7 +130,7 @@ async def test_a_withdrawn_entry_is_not_written_again(journal: Journal, store: R
     journal.withdraw(second)
     store.gate.set()
     async with asyncio.timeout(5):
-        await commit
+        await commit.wait()
     assert store.batches == []
     assert not journal.live
 
@@ -150,10 +150,10 @@ async def test_a_refused_change_ends_the_entry_here(
     """Another instance owns the task now: nothing more of it is written, and the operator is told."""
     entry = make_entry("a")
     journal.admit([entry])
-    await journal.next_commit()
+    await journal.next_commit().wait()
     store.result = WriteResult(stale=frozenset({"a"}))
     journal.append(entry, lifecycle.start(entry.record, at=2.0, owner="me"))
-    await journal.next_commit()
+    await journal.next_commit().wait()
     assert entry.lost
     assert not journal.live
     journal.append(entry, lifecycle.succeed(entry.record, at=3.0))
@@ -168,7 +168,7 @@ async def test_a_duplicate_ends_silently(
     store.result = WriteResult(duplicates=frozenset({"a"}))
     entry = make_entry("a")
     journal.admit([entry])
-    await journal.next_commit()
+    await journal.next_commit().wait()
     assert (entry.lost, journal.live, caplog.text) == (True, {}, "")
 
 
@@ -196,6 +196,7 @@ async def test_every_observer_is_told_though_one_fails(store: RecordingStore, ca
     told = RecordingObserver()
     journal = Journal(store, [Broken(), told], max_backlog=1)  # type: ignore[arg-type]
     journal.publish(TaskEvent(EventKind.ENQUEUED, make_entry().record, 1.0))
+    journal.tell()
     assert told.kinds() == ["enqueued"]
     assert "Broken failed on enqueued" in caplog.text
 
@@ -222,6 +223,7 @@ async def test_lines_of_a_running_task_are_seen_and_stored_before_it_ends(store:
     last = store.batches[-1][0]
     assert [line.message for line in last.record.logs] == ["from a thread"]
     assert last.record.status is TaskStatus.RUNNING
+    journal.tell()
     assert told.kinds() == ["logged"]
     await journal.stop(within=1.0)
 
@@ -235,3 +237,18 @@ async def test_counts_and_age_of_what_is_live(journal: Journal) -> None:
     assert journal.live_counts() == {("default", TaskStatus.PENDING): 2}
     assert journal.oldest_pending("default") == 1.0
     assert journal.oldest_pending("other") is None
+
+
+async def test_a_waiter_that_gives_up_disturbs_no_other(journal: Journal, store: RecordingStore) -> None:
+    """Each waits as long as it likes; a cancelled one is gone."""
+    store.gate.clear()
+    journal.admit([make_entry("a")])
+    commit = journal.next_commit()
+    patient = asyncio.create_task(commit.wait())
+    cancelled = asyncio.create_task(commit.wait(60))
+    await store.writing.wait()
+    assert await commit.wait(0.001) is False
+    cancelled.cancel()
+    store.gate.set()
+    assert await patient
+    assert cancelled.cancelled()

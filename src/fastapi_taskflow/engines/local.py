@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi_taskflow import clock
+from fastapi_taskflow.engines import eager
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -57,6 +58,14 @@ class LocalEngine:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """Begin ``work`` at once; return the task that ends it, or None if it has ended."""
+        task = eager.begin(work)
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return task
 
     async def run(self, entry: Entry) -> None:
         """Run ``entry`` until its attempt has ended. A retry without a delay follows at once, another one when due."""

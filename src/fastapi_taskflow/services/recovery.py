@@ -88,7 +88,7 @@ class Recovery:
                 self._journal.live[entry.record.task_id] = entry
                 self._journal.append(entry, entry.record)
             if entries:
-                await asyncio.shield(self._journal.next_commit())
+                await self._journal.next_commit().wait()
             ours = [entry for entry in entries if not entry.lost]
             for entry in ours:
                 self._go_on(entry)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from fastapi_taskflow.stores.rows import INDEX, tag_needle, text_needles
+from fastapi_taskflow.stores.compact import PLACE
+from fastapi_taskflow.stores.rows import tag_needle, text_needles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,9 +13,9 @@ if TYPE_CHECKING:
     from fastapi_taskflow.store import TaskQuery
     from fastapi_taskflow.stores.rows import Row
 
-_FUNC, _STATUS, _CREATED = INDEX["func_name"], INDEX["status"], INDEX["created_at"]
-_QUEUE, _TRACE, _TAGS = INDEX["queue"], INDEX["trace_id"], INDEX["tags"]
-_TEXTS: Final = (INDEX["task_id"], INDEX["func_name"], INDEX["error"])
+_FUNC, _STATUS, _CREATED = PLACE["func_name"], PLACE["status"], PLACE["created_at"]
+_QUEUE, _TRACE, _TAGS = PLACE["queue"], PLACE["trace_id"], PLACE["tags"]
+_TEXTS: Final = (PLACE["task_id"], PLACE["func_name"], PLACE["error"])
 _LOWER: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 
@@ -29,7 +30,7 @@ def ascii_lower(text: str) -> str:
 
 
 def matcher(query: TaskQuery) -> Callable[[Row], bool]:
-    """Return what decides whether a row of ``COLUMNS`` matches ``query``, cursor and limit aside."""
+    """Return what decides whether a compact row matches ``query``, cursor and limit aside."""
     tests: list[Callable[[Row], bool]] = []
     if query.statuses:
         statuses = frozenset(status.value for status in query.statuses)

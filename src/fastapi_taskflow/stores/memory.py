@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Final
 
 from fastapi_taskflow import clock
 from fastapi_taskflow.store import DURATION_BOUNDS, FunctionStats, Page, WriteResult
+from fastapi_taskflow.stores.compact import PLACE, compact, expand
 from fastapi_taskflow.stores.cursor import decode_cursor, encode_cursor
 from fastapi_taskflow.stores.durations import timed
 from fastapi_taskflow.stores.matching import matcher, name_matches
-from fastapi_taskflow.stores.rows import INDEX, Row, full_row, record_from
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from fastapi_taskflow.store import Change, Instance, TaskQuery
+    from fastapi_taskflow.stores.rows import Row
 
-_VERSION, _OWNER = INDEX["version"], INDEX["owner"]
-_FUNC, _STATUS, _CREATED = INDEX["func_name"], INDEX["status"], INDEX["created_at"]
-_START, _END = INDEX["start_time"], INDEX["end_time"]
+_VERSION, _OWNER = PLACE["version"], PLACE["owner"]
+_FUNC, _STATUS, _CREATED = PLACE["func_name"], PLACE["status"], PLACE["created_at"]
+_START, _END = PLACE["start_time"], PLACE["end_time"]
 _PENDING, _RUNNING = TaskStatus.PENDING, TaskStatus.RUNNING
 _KEPT: Final = TaskStatus.INTERRUPTED.value
 
@@ -124,7 +125,7 @@ class MemoryStore:
     def _finish(self, record: TaskRecord) -> None:
         task_id = record.task_id
         self._live.pop(task_id, None)
-        row = full_row(record if record.payload is None else record._replace(payload=None))
+        row = compact(record)
         if task_id not in self._done:
             self._done_order.append(task_id)
         self._done[task_id] = row
@@ -175,7 +176,7 @@ class MemoryStore:
         if held is not None:
             return _without_payload(held)
         row = self._done.get(task_id)
-        return None if row is None else record_from(row)
+        return None if row is None else expand(row)
 
     async def list(self, query: TaskQuery) -> Page:
         """Return one page; see `Store.list`."""
@@ -188,7 +189,7 @@ class MemoryStore:
             if len(records) == query.limit:
                 last = records[-1]
                 return Page(tuple(records), encode_cursor(last.created_at, last.task_id, query), self._total(query))
-            records.append(record_from(row)._replace(spans=(), result=None))
+            records.append(expand(row)._replace(spans=(), result=None))
         return Page(tuple(records), None, self._total(query))
 
     def _rows(self, after: tuple[float, str] | None, *, oldest_first: bool) -> Iterator[Row]:
@@ -202,7 +203,7 @@ class MemoryStore:
         for place in places:
             created_at, task_id = order[place]
             held = self._live.get(task_id)
-            row = full_row(_without_payload(held)) if held is not None else self._done.get(task_id)
+            row = compact(held) if held is not None else self._done.get(task_id)
             if row is not None and row[_CREATED] == created_at:
                 yield row
 

@@ -50,6 +50,13 @@ def state_row(record: TaskRecord) -> Row:
     return (
         *_state(record),
         1 if record.requeue_on_interrupt else 0,
+        *nested_columns(record),
+    )
+
+
+def nested_columns(record: TaskRecord) -> tuple[str | None, str | None, str | None]:
+    """Return attempts, logs and spans as JSON; None for none."""
+    return (
         _encode(record.attempts, _attempt_fields) if record.attempts else None,
         _encode(record.logs, _log_fields) if record.logs else None,
         _encode(record.spans, _span_fields) if record.spans else None,

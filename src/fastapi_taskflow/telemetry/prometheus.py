@@ -54,7 +54,9 @@ class PrometheusMetrics:
         oldest_pending: Callable[[str], float | None] | None = None,
         backlog: Callable[[], float] | None = None,
         limits: Callable[[], Mapping[str, int | None]] | None = None,
+        catch_up: Callable[[], None] | None = None,
     ) -> None:
+        self._catch_up = catch_up
         self.registry = registry if registry is not None else CollectorRegistry()
         self._gauges = GaugeReader(
             live_counts=live_counts, oldest_pending=oldest_pending, backlog=backlog, limits=limits
@@ -104,6 +106,8 @@ class PrometheusMetrics:
 
     def add_to(self, reading: Reading) -> None:
         """Add this manager's numbers to a scrape."""
+        if self._catch_up is not None:
+            self._catch_up()
         for (task, queue), series in list(self._series.items()):
             reading.add_series((storable_text(task, MAX_LABEL_CHARS), storable_text(queue, MAX_LABEL_CHARS)), series)
         reading.flush.add(self._flush)
