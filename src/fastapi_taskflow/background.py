@@ -173,13 +173,17 @@ class ManagedBackgroundTasks(BackgroundTasks):
         if stack is None:
             return
         if self._held:
-            stack.push(self._left)
+            stack.push(self)
         else:
             stack.push_async_exit(self._left_unheld)
 
-    def _left(
+    def __enter__(self) -> None:
+        """Be a context manager for FastAPI's exit stack."""
+
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        """Drop what is not admitted, if the endpoint or a dependency raised."""
         if kind is not None:
             self.drop(f"the endpoint raised {kind.__name__}: {error}")
 
@@ -187,7 +191,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Hold the response here, in an app whose manager has no middleware (its lifespan is written by hand)."""
-        self._left(kind, error, trace)
+        self.__exit__(kind, error, trace)
         if self._waiting:
             try:
                 await self.admit()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
@@ -100,10 +99,11 @@ class Dispatcher:
             TaskArgumentError: If an argument cannot be stored.
             ConfigurationError: If ``func`` is not callable, or tags or key are of the wrong type.
         """
-        require_callable(func)
-        if type(func) is functools.partial:
+        definition = self._registry.known(func)
+        if definition is None:
+            require_callable(func)
             func, args, kwargs = split_call(func, args, kwargs)
-        definition = self._registry.resolve(func)
+            definition = self._registry.resolve(func)
         if idempotency_key is None:
             task_id = new_task_id()
         else:

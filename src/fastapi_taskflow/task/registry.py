@@ -57,6 +57,13 @@ class Registry:
         if self._on_add is not None:
             self._on_add(definition)
 
+    def known(self, func: Any) -> TaskDefinition | None:
+        """Return the definition of a plain function that was seen before, or None."""
+        try:
+            return self._by_func.get(func)
+        except TypeError:
+            return None
+
     def resolve(self, func: Callable[..., Any]) -> TaskDefinition:
         """Return the definition of ``func``; make one for a function that was never decorated."""
         try:
