@@ -9,9 +9,9 @@ functions that asyncio documents for makers of tasks (https://docs.python.org/3/
 from __future__ import annotations
 
 import asyncio
-import contextvars
-from asyncio import tasks as asyncio_tasks
+from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine
+from contextvars import copy_context
 from typing import Any, Final
 
 _NOTHING: Final = object()
@@ -20,66 +20,62 @@ _NOTHING: Final = object()
 class _Rest(Coroutine[Any, Any, None]):
     """What is left of a coroutine after its first step; the task goes on with what that step waits for."""
 
-    __slots__ = ("_coroutine", "_waits_for")
+    __slots__ = ("coroutine", "waits_for")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._coroutine: Coroutine[Any, Any, None] | None = coroutine
-        self._waits_for: Any = _NOTHING
-
-    def begin(self) -> None:
-        """Take the first step. StopIteration says that it was the only one."""
-        coroutine = self._coroutine
-        self._coroutine = None
-        assert coroutine is not None  # noqa: S101 - begun once
-        self._waits_for = coroutine.send(None)
-        self._coroutine = coroutine
+    def __init__(self) -> None:
+        self.coroutine: Coroutine[Any, Any, None] | None = None
+        self.waits_for: Any = _NOTHING
 
     def send(self, value: Any) -> Any:
         """Go on."""
-        if self._coroutine is None:
+        if self.coroutine is None:
             raise StopIteration
-        waits_for, self._waits_for = self._waits_for, _NOTHING
-        return self._coroutine.send(value) if waits_for is _NOTHING else waits_for
+        waits_for, self.waits_for = self.waits_for, _NOTHING
+        return self.coroutine.send(value) if waits_for is _NOTHING else waits_for
 
     def throw(self, *error: Any) -> Any:
         """Go on with an error; most often it is a cancellation."""
-        self._waits_for = _NOTHING
-        if self._coroutine is None:
+        self.waits_for = _NOTHING
+        if self.coroutine is None:
             raise StopIteration
-        return self._coroutine.throw(*error)
+        return self.coroutine.throw(*error)
 
     def close(self) -> None:
         """Give up."""
-        if self._coroutine is not None:
-            self._coroutine.close()
+        if self.coroutine is not None:
+            self.coroutine.close()
 
     def __await__(self) -> Any:
         """Be a coroutine by its methods alone."""
         raise NotImplementedError
 
 
-def begin(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+def begin(coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None] | None:
     """Begin ``coroutine`` now; return the task that ends it, or None if it has ended already.
 
     It runs in a copy of the caller's context, and sees its own task as the current one from the first step on.
 
+    Args:
+        coroutine: What to run.
+        loop: The running loop.
+
     Raises:
         BaseException: What the first step raises.
     """
-    loop = asyncio.get_running_loop()
-    context = contextvars.copy_context()
-    rest = _Rest(coroutine)
+    context = copy_context()
+    rest = _Rest()
     task: asyncio.Task[None] = loop.create_task(rest, context=context)
-    caller = asyncio.current_task()
+    caller = asyncio.current_task(loop)
     if caller is not None:
-        asyncio_tasks._leave_task(loop, caller)  # noqa: SLF001 - documented, see above
-    asyncio_tasks._enter_task(loop, task)  # noqa: SLF001
+        _leave_task(loop, caller)
+    _enter_task(loop, task)
     try:
-        context.run(rest.begin)
+        rest.waits_for = context.run(coroutine.send, None)
     except StopIteration:
         return None
     finally:
-        asyncio_tasks._leave_task(loop, task)  # noqa: SLF001
+        _leave_task(loop, task)
         if caller is not None:
-            asyncio_tasks._enter_task(loop, caller)  # noqa: SLF001
+            _enter_task(loop, caller)
+    rest.coroutine = coroutine
     return task

@@ -34,6 +34,7 @@ class LocalEngine:
         self._run: RunEntry | None = None
         self._stopping = False
         self._held: list[Entry] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def takes_tasks(self) -> bool:
         """Tell whether it was started and is not stopping."""
@@ -48,6 +49,7 @@ class LocalEngine:
     def start(self, run: RunEntry) -> None:
         """Begin to run tasks by ``run``, those that were held first."""
         self._run = run
+        self._loop = asyncio.get_running_loop()
         self._places = asyncio.Semaphore(self._limit) if self._limit is not None else None
         held, self._held = self._held, []
         for entry in held:
@@ -61,7 +63,7 @@ class LocalEngine:
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Begin ``work`` at once; return the task that ends it, or None if it has ended."""
-        task = eager.begin(work)
+        task = eager.begin(work, self._loop or asyncio.get_running_loop())
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
