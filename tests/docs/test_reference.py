@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fastapi import FastAPI
+from starlette.routing import Mount
 
 import fastapi_taskflow
 from fastapi_taskflow import ManagedBackgroundTasks, TaskAdmin, TaskManager, errors
@@ -47,6 +50,33 @@ def test_every_metric_and_attribute_is_in_the_reference(project_root: Path) -> N
     }
     assert emitted
     assert {name for name in emitted if f"`{name}" not in pages} == set()
+
+
+def test_every_public_name_is_in_the_reference(project_root: Path) -> None:
+    """No name that users may import is missing in the reference."""
+    page = (project_root / "docs/reference/api.md").read_text(encoding="utf-8")
+    assert {name for name in fastapi_taskflow.__all__ if not re.search(rf"\b{name}\b", page)} == set()
+
+
+def test_every_route_is_in_the_reference_and_no_other(project_root: Path) -> None:
+    """The table of routes is that of the mounted application, but for the dashboard's own files."""
+    page = (project_root / "docs/reference/http.md").read_text(encoding="utf-8")
+    app = FastAPI()
+    TaskAdmin(app, TaskManager())
+    (mount,) = [route for route in app.router.routes if isinstance(route, Mount) and route.name == "taskflow"]
+    assert isinstance(mount.app, FastAPI)
+    built = {
+        (method.upper(), f"/tasks{path}".rstrip("/").replace("{task_id}", "{id}"))
+        for path, methods in mount.app.openapi()["paths"].items()
+        for method in methods
+        if "/static/" not in path
+    }
+    told = set()
+    for row in re.findall(r"^\| (`(?:GET|POST|DELETE|PUT|PATCH) [^|]*) \|", page, re.MULTILINE):
+        (method,) = re.findall(r"`([A-Z]+) ", row)
+        told |= {(method, path) for path in re.findall(r"(/[^`]*)`", row)}
+    assert built
+    assert told == built
 
 
 def test_everything_public_can_be_imported() -> None:
