@@ -11,34 +11,31 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi_taskflow import clock
 from fastapi_taskflow.entry import Entry
 from fastapi_taskflow.errors import (
-    ConfigurationError,
     InvalidTransitionError,
     StoreUnavailableError,
     TaskArgumentError,
     TaskNotFoundError,
 )
-from fastapi_taskflow.task import lifecycle, payload
+from fastapi_taskflow.task import lifecycle
+from fastapi_taskflow.task.arguments import checked_key, checked_tags, require_callable
 from fastapi_taskflow.task.event import EventKind, TaskEvent
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus, keyed_task_id, new_task_id
-from fastapi_taskflow.task.registry import import_target, split_call, target_of
+from fastapi_taskflow.task.registry import split_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from fastapi_taskflow.commit import Commit
     from fastapi_taskflow.engine import Engine
     from fastapi_taskflow.journal import Journal
     from fastapi_taskflow.observer import SendSpan, Tracing
-    from fastapi_taskflow.task.definition import TaskDefinition
-    from fastapi_taskflow.task.payload import Serializer
+    from fastapi_taskflow.task.call import Calls
     from fastapi_taskflow.task.registry import Registry
 
 RETRYABLE: Final = frozenset({TaskStatus.FAILED, TaskStatus.INTERRUPTED, TaskStatus.CANCELLED, TaskStatus.REJECTED})
 CANCEL_NOTICE: Final = 1.0
 """Seconds that a cancel request waits for a running async task to end, so that its answer can say so."""
 
-MAX_KEY_CHARS: Final = 512
-MAX_PAYLOAD_CHARS: Final = 256 * 1024 * 1024
 CROWDED: Final = 1_000
 """Waiting changes at which even a store that keeps nothing is waited for: whoever adds tasks in a loop is slowed."""
 
@@ -54,8 +51,8 @@ class Dispatcher:
         engine: Where admitted tasks go.
         registry: The known functions.
         tracing: Makes the send span.
+        calls: Stores and restores calls.
         commit_timeout: Seconds to wait for the store.
-        serializer: For arguments of other types, by the user's choice.
 
     Attributes:
         owner: The id of this instance, new with each start.
@@ -68,8 +65,8 @@ class Dispatcher:
         registry: Registry,
         tracing: Tracing,
         *,
+        calls: Calls,
         commit_timeout: float,
-        serializer: Serializer | None = None,
     ) -> None:
         self.engine = engine
         self.owner = ""
@@ -77,9 +74,9 @@ class Dispatcher:
         self._registry = registry
         self._tracing = tracing
         self._commit_timeout = commit_timeout
-        self._serializer = serializer
+        self._calls = calls
         self._persistent = journal.store.persistent
-        self._calls: OrderedDict[str, Entry] = OrderedDict()
+        self._kept: OrderedDict[str, Entry] = OrderedDict()
 
     # -- in ----------------------------------------------------------------------------------------------------------
 
@@ -108,7 +105,7 @@ class Dispatcher:
             task_id = new_task_id()
         else:
             task_id = keyed_task_id(definition.name, checked_key(idempotency_key))
-        target, text = self._stored_call(func, args, kwargs) if self._persistent else (None, None)
+        target, text = self._calls.store(func, args, kwargs) if self._persistent else (None, None)
         queue = definition.queue
         span = self._tracing.send(definition, task_id, queue=queue, source=source, priority=0)
         now = clock.now()
@@ -235,31 +232,6 @@ class Dispatcher:
             self.engine.submit(entry)
         return entry.record.task_id
 
-    def _encode(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-        text = payload.encode(func, args, kwargs, serializer=self._serializer)
-        if len(text) > MAX_PAYLOAD_CHARS:
-            msg = f"the arguments take {len(text)} characters as text; at most {MAX_PAYLOAD_CHARS} can be stored"
-            raise TaskArgumentError(msg, argument="args")
-        return text
-
-    def _stored_call(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[str | None, str | None]:
-        """Return where the function is found again, and the call as text.
-
-        A bound method's object is its first argument. If that cannot be stored, the task runs here all the same, but
-        no other process can run it: there is no text then, though the other arguments are checked as always.
-        """
-        bound = getattr(func, "__self__", None)
-        if bound is None or isinstance(bound, type):
-            return target_of(func), self._encode(func, args, kwargs)
-        plain = getattr(func, "__func__", None)
-        if plain is not None:
-            with contextlib.suppress(TaskArgumentError):
-                return target_of(plain), self._encode(func, (bound, *args), kwargs)
-        self._encode(func, args, kwargs)
-        return None, None
-
     # -- by hand -----------------------------------------------------------------------------------------------------
 
     async def cancel(self, task_id: str) -> TaskRecord:
@@ -319,12 +291,12 @@ class Dispatcher:
         return entry.record
 
     def _again(self, old: TaskRecord) -> Entry:
-        kept = self._calls.get(old.task_id)
+        kept = self._kept.get(old.task_id)
         if kept is not None:
             definition, func, args, kwargs = kept.definition, kept.func, kept.args, kept.kwargs
         elif old.payload is not None:
             try:
-                definition, func, args, kwargs = self.call_of(old)
+                definition, func, args, kwargs = self._calls.restore(old)
             except TaskArgumentError as error:
                 raise InvalidTransitionError(str(error)) from error
         else:
@@ -356,75 +328,12 @@ class Dispatcher:
         )
         return Entry(record, definition, func, args, kwargs)
 
-    def call_of(
-        self, record: TaskRecord
-    ) -> tuple[TaskDefinition, Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
-        """Return the call of a stored record, ready to be made again.
-
-        Raises:
-            TaskArgumentError: If the function or a value's class is not there any more, or the text cannot be read.
-        """
-        definition = self._registry.find(record.func_name, record.target)
-        found = definition is not None and (record.target is not None or definition.declared)
-        if not found or definition is None or record.payload is None:
-            where = f" ({record.target})" if record.target else ""
-            msg = (
-                f"the function of task {record.func_name!r}{where} cannot be found again; only decorated and "
-                "module-level functions, and methods of objects that can be stored, run after a restart"
-            )
-            raise TaskArgumentError(msg, argument="func")
-        args, kwargs = payload.decode(record.payload, serializer=self._serializer)
-        func = definition.func
-        if record.target is not None and record.target != target_of(func):
-            # A decorator above @task, or a method found through a subclass: the stored name is what the caller used.
-            func = import_target(record.target) or func
-        return definition, func, args, kwargs
-
     def keep_call(self, entry: Entry) -> None:
         """Remember the call of an unsuccessful task that the store alone cannot make again."""
         record = entry.record
         stored = record.payload is not None and (record.target is not None or entry.definition.declared)
         if stored or record.status not in RETRYABLE:
             return
-        self._calls[record.task_id] = entry
-        if len(self._calls) > CALLS_KEPT:
-            self._calls.popitem(last=False)
-
-
-def require_callable(func: object) -> None:
-    """Refuse what cannot be called.
-
-    Raises:
-        ConfigurationError: If ``func`` is not callable.
-    """
-    if not callable(func):
-        msg = f"the first argument must be a function, not {func!r}"
-        raise ConfigurationError(msg)
-
-
-def checked_tags(tags: object) -> tuple[str, ...]:
-    """Return ``tags`` as a tuple of text.
-
-    Raises:
-        ConfigurationError: If it is a single string, or holds anything but text.
-    """
-    if isinstance(tags, str) or not isinstance(tags, list | tuple | set | frozenset):
-        msg = f"tags must be a list of strings, not {tags!r}"
-        raise ConfigurationError(msg)
-    for tag in tags:
-        if not isinstance(tag, str):
-            msg = f"every tag must be a string, not {tag!r}"
-            raise ConfigurationError(msg)
-    return tuple(tags)
-
-
-def checked_key(key: object) -> str:
-    """Return the idempotency key.
-
-    Raises:
-        ConfigurationError: If it is empty, too long, or not text.
-    """
-    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARS:
-        msg = f"idempotency_key must be a string of 1 to {MAX_KEY_CHARS} characters, not {key!r}"
-        raise ConfigurationError(msg)
-    return key
+        self._kept[record.task_id] = entry
+        if len(self._kept) > CALLS_KEPT:
+            self._kept.popitem(last=False)

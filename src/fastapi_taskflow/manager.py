@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Any
 from fastapi import BackgroundTasks, FastAPI, Request  # noqa: TC002 - FastAPI reads the annotations of get_tasks
 from starlette.middleware import Middleware
 
-from fastapi_taskflow import background
-from fastapi_taskflow.background import SCOPE_KEY, Installation, ManagedBackgroundTasks, RequestTasks
+from fastapi_taskflow import injection
+from fastapi_taskflow.background import SCOPE_KEY, ManagedBackgroundTasks
 from fastapi_taskflow.dispatcher import Dispatcher
 from fastapi_taskflow.engines.local import LocalEngine
 from fastapi_taskflow.errors import ConfigurationError, LifecycleConflictError, NotStartedError
 from fastapi_taskflow.executors.coroutine import CoroutineExecutor
 from fastapi_taskflow.executors.thread import ThreadExecutor
+from fastapi_taskflow.injection import Installation, RequestTasks
 from fastapi_taskflow.journal import Journal
 from fastapi_taskflow.middleware import TaskMiddleware
 from fastapi_taskflow.runner import Runner
 from fastapi_taskflow.runtime import Runtime
 from fastapi_taskflow.settings import Settings
 from fastapi_taskflow.stores.memory import MemoryStore
+from fastapi_taskflow.task.call import Calls
 from fastapi_taskflow.task.options import checked_options, declared
 from fastapi_taskflow.task.registry import Registry
 from fastapi_taskflow.telemetry.logs import FileLogger
@@ -168,13 +170,14 @@ class TaskManager:
             on_flush=self.prometheus.observe_flush,
         )
         engine = LocalEngine(max_concurrent_tasks)
+        calls = Calls(self.registry, serializer)
         self.dispatcher = Dispatcher(
             self.journal,
             engine,
             self.registry,
             tracing,
+            calls=calls,
             commit_timeout=commit_timeout,
-            serializer=serializer,
         )
         runner = Runner(
             self.journal,
@@ -190,6 +193,7 @@ class TaskManager:
             self.dispatcher,
             runner,
             self.registry,
+            calls,
             pump,
             self.settings,
         )
@@ -254,7 +258,7 @@ class TaskManager:
         """
         dispatcher = self._dispatcher_or_none()
         if dispatcher is None:
-            raise NotStartedError(background.NOT_STARTED)
+            raise NotStartedError(injection.NOT_STARTED)
         entry = dispatcher.prepare(func, args, kwargs, tags=tags, idempotency_key=idempotency_key, source="manual")
         return await dispatcher.enqueue(entry)
 
@@ -280,7 +284,7 @@ class TaskManager:
         if not isinstance(managed, ManagedBackgroundTasks):
             dispatcher = self._dispatcher_or_none()
             if dispatcher is None:
-                raise NotStartedError(background.NOT_STARTED)
+                raise NotStartedError(injection.NOT_STARTED)
             managed = request.scope[key] = ManagedBackgroundTasks(dispatcher, request.scope, held=False)
         return managed
 
@@ -304,7 +308,7 @@ class TaskManager:
         if self._started_by is not None and id(app) not in self._apps:
             msg = f"{by} comes after {self._started_by}, which started this manager already; use one of them"
             raise LifecycleConflictError(msg)
-        background.install()
+        injection.install()
         known = self._apps.get(id(app))
         if known is not None:
             known[1].everywhere = known[1].everywhere or auto_install

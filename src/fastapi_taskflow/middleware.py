@@ -6,8 +6,9 @@ import json
 import logging
 from typing import TYPE_CHECKING, Final
 
-from fastapi_taskflow.background import SCOPE_KEY, UNAVAILABLE, RequestTasks, current_request
+from fastapi_taskflow.background import SCOPE_KEY, UNAVAILABLE
 from fastapi_taskflow.errors import StoreUnavailableError
+from fastapi_taskflow.injection import RequestTasks, current_request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from fastapi_taskflow.background import Installation, ManagedBackgroundTasks
+    from fastapi_taskflow.background import ManagedBackgroundTasks
     from fastapi_taskflow.dispatcher import Dispatcher
+    from fastapi_taskflow.injection import Installation
 
 logger = logging.getLogger("fastapi_taskflow.middleware")
 

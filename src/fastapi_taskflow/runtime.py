@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.runner import Runner
     from fastapi_taskflow.settings import Settings
     from fastapi_taskflow.store import Instance, Store
+    from fastapi_taskflow.task.call import Calls
     from fastapi_taskflow.task.registry import Registry
     from fastapi_taskflow.telemetry.pump import ObserverPump
 
@@ -51,6 +52,7 @@ class Runtime:
         dispatcher: Takes tasks.
         runner: Runs attempts.
         registry: The known functions.
+        calls: Restores calls.
         pump: Feeds the user's observers.
         settings: The manager's settings.
 
@@ -67,6 +69,7 @@ class Runtime:
         dispatcher: Dispatcher,
         runner: Runner,
         registry: Registry,
+        calls: Calls,
         pump: ObserverPump,
         settings: Settings,
     ) -> None:
@@ -76,6 +79,7 @@ class Runtime:
         self._dispatcher = dispatcher
         self._runner = runner
         self._registry = registry
+        self._calls = calls
         self._pump = pump
         self._settings = settings
         self._services: list[Service] = []
@@ -141,7 +145,9 @@ class Runtime:
             settings, me = self._settings, self._me
             services += [
                 Heartbeat(self._store, me, lease=settings.lease),
-                Recovery(self._store, self._journal, self._dispatcher, self._registry, settings=settings, me=me),
+                Recovery(
+                    self._store, self._journal, self._engine, self._registry, self._calls, settings=settings, me=me
+                ),
             ]
         if self.retention_days is not None:
             services.append(Retention(self._store, days=self.retention_days))

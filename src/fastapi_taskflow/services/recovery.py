@@ -21,10 +21,11 @@ from fastapi_taskflow.task.record import TaskStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fastapi_taskflow.dispatcher import Dispatcher
+    from fastapi_taskflow.engine import Engine
     from fastapi_taskflow.journal import Journal
     from fastapi_taskflow.settings import Settings
     from fastapi_taskflow.store import Instance, Store
+    from fastapi_taskflow.task.call import Calls
     from fastapi_taskflow.task.record import TaskRecord
     from fastapi_taskflow.task.registry import Registry
 
@@ -50,16 +51,18 @@ class Recovery:
         self,
         store: Store,
         journal: Journal,
-        dispatcher: Dispatcher,
+        engine: Engine,
         registry: Registry,
+        calls: Calls,
         *,
         settings: Settings,
         me: Instance,
     ) -> None:
         self._store = store
         self._journal = journal
-        self._dispatcher = dispatcher
+        self._engine = engine
         self._registry = registry
+        self._calls = calls
         self._settings = settings
         self._me = me
         self._places = asyncio.Semaphore(AT_ONCE)
@@ -114,7 +117,7 @@ class Recovery:
             message = f"its process stopped {record.recoveries + 1} times while it was due; it is not run again"
             return _taken(lifecycle.fail(record, Failure(POISON, message), at=now), record, definition)
         try:
-            call = self._dispatcher.call_of(record)
+            call = self._calls.restore(record)
         except TaskArgumentError as error:
             return _taken(lifecycle.interrupt(record, at=now, owner=me, reason=str(error)), record, definition)
         return _taken(lifecycle.requeue(record, at=now, owner=me), record, *call)
@@ -131,11 +134,11 @@ class Recovery:
         if record.finished:
             self._journal.publish(TaskEvent(EventKind.FINISHED, record, now))
         else:
-            self._dispatcher.engine.spawn(self._run(entry))
+            self._engine.spawn(self._run(entry))
 
     async def _run(self, entry: Entry) -> None:
         async with self._places:
-            await self._dispatcher.engine.run(entry)
+            await self._engine.run(entry)
 
 
 def _taken(

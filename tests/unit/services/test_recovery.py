@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fastapi_taskflow.dispatcher import Dispatcher
 from fastapi_taskflow.engines.local import LocalEngine
 from fastapi_taskflow.journal import Journal
 from fastapi_taskflow.services.heartbeat import this_instance
 from fastapi_taskflow.services.recovery import POISON, Recovery
 from fastapi_taskflow.settings import Settings
 from fastapi_taskflow.task import payload
+from fastapi_taskflow.task.call import Calls
 from fastapi_taskflow.task.definition import TaskDefinition
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus
 from fastapi_taskflow.task.registry import Registry
@@ -66,16 +66,6 @@ def left(**changes: Any) -> TaskRecord:
     return base._replace(**changes)
 
 
-class NoTracing:
-    """Makes no spans."""
-
-    def send(self, *_: Any, **__: Any) -> None:
-        """Make none."""
-
-    def process(self, *_: Any, **__: Any) -> None:
-        """Make none."""
-
-
 async def sweep(
     record: TaskRecord, *, settings: Settings | None = None, definition: TaskDefinition | None = None
 ) -> tuple[TaskRecord, list[str]]:
@@ -87,9 +77,7 @@ async def sweep(
         definition or TaskDefinition(name="note", func=note, is_async=True, code_name=f"{__name__}.note", declared=True)
     )
     journal = Journal(store, [told], max_backlog=100)  # type: ignore[arg-type]
-    dispatcher = Dispatcher(journal, engine, registry, NoTracing(), commit_timeout=1)
     me = this_instance()
-    dispatcher.owner = me.instance_id
     started: list[Any] = []
 
     async def run(entry: Any) -> None:
@@ -98,7 +86,8 @@ async def sweep(
 
     journal.start()
     engine.start(run)
-    recovery = Recovery(store, journal, dispatcher, registry, settings=settings, me=me)  # type: ignore[arg-type]
+    calls = Calls(registry)
+    recovery = Recovery(store, journal, engine, registry, calls, settings=settings, me=me)  # type: ignore[arg-type]
     assert await recovery.sweep() == 1
     async with asyncio.timeout(5):
         while store.batches[0][0].record.status is TaskStatus.PENDING and not started:  # noqa: ASYNC110
