@@ -162,15 +162,16 @@ class ManagedBackgroundTasks(BackgroundTasks):
             logger.warning("%d task(s) dropped, because %s: %s", len(waiting), reason, names)
 
     def _watch(self) -> None:
-        """Be told when the endpoint is left: by an exception, or well."""
+        """Be told when the endpoint or a dependency raises."""
         self._watched = True
-        stack = self._scope.get(REQUEST_STACK if self._held else FUNCTION_STACK)
-        if stack is None:
-            return
-        if self._held:
+        stack = self._scope.get(REQUEST_STACK)
+        if self._held and stack is not None:
             stack.push(self)
-        else:
-            stack.push_async_exit(self._left_unheld)
+
+    def hold_by_stacks(self) -> None:
+        """Hold the response by FastAPI's exit stacks, where the manager has no middleware (a lifespan by hand)."""
+        self._scope[REQUEST_STACK].push_async_callback(self.finish)
+        self._scope[FUNCTION_STACK].push_async_exit(self._left_unheld)
 
     def __enter__(self) -> None:
         """Be a context manager for FastAPI's exit stack."""
@@ -185,7 +186,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
     async def _left_unheld(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Hold the response here, in an app whose manager has no middleware (its lifespan is written by hand)."""
+        """Have the tasks stored before the response starts."""
         self.__exit__(kind, error, trace)
         if self._waiting:
             try:

@@ -286,6 +286,7 @@ class TaskManager:
             if dispatcher is None:
                 raise NotStartedError(injection.NOT_STARTED)
             managed = request.scope[key] = ManagedBackgroundTasks(dispatcher, request.scope, held=False)
+            managed.hold_by_stacks()
         return managed
 
     # -- life --------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ class Settings:
         commit_timeout: Seconds that a request waits for its tasks to be stored before it fails with 503.
         shutdown_timeout: Seconds that running tasks have to finish at shutdown.
         lease: Seconds after the last heartbeat at which an instance counts as dead.
-        max_recoveries: How often a task is taken over from a dead instance before it is parked as failed.
+        max_recoveries: How often a task may be cut off by the end of its process before it is parked as failed.
         max_backlog: Changes that may wait for the store; beyond that new tasks are refused.
     """
 

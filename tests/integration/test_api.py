@@ -14,6 +14,7 @@ import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.testclient import TestClient
+from starlette.background import BackgroundTask
 from starlette.middleware.base import BaseHTTPMiddleware
 
 from fastapi_taskflow import (
@@ -568,8 +569,6 @@ async def test_accepted_tasks_run_whatever_becomes_of_the_response(make_manager:
     @app.post("/own")
     async def own(background_tasks: ManagedBackgroundTasks) -> JSONResponse:
         background_tasks.add_task(ran.append, "injected")
-        from starlette.background import BackgroundTask
-
         return JSONResponse({}, background=BackgroundTask(ran.append, "own"))
 
     @app.post("/late", dependencies=[Depends(late)])
@@ -658,6 +657,15 @@ async def test_manual_lifespan_holds_the_response_too(tmp_path: Path) -> None:
     def go(tasks: Annotated[ManagedBackgroundTasks, Depends(manager.get_tasks)]) -> str:
         return tasks.add_task(ran.append, "ran")
 
+    async def late(tasks: Annotated[ManagedBackgroundTasks, Depends(manager.get_tasks)]) -> AsyncIterator[None]:
+        yield
+        tasks.add_task(ran.append, "late")
+
+    @app.post("/own", dependencies=[Depends(late)])
+    async def own(tasks: Annotated[ManagedBackgroundTasks, Depends(manager.get_tasks)]) -> JSONResponse:
+        tasks.add_task(ran.append, "injected")
+        return JSONResponse({}, background=BackgroundTask(ran.append, "own"))
+
     @app.post("/fail")
     def fail(tasks: Annotated[ManagedBackgroundTasks, Depends(manager.get_tasks)]) -> None:
         tasks.add_task(ran.append, "never")
@@ -671,6 +679,8 @@ async def test_manual_lifespan_holds_the_response_too(tmp_path: Path) -> None:
         assert record.status == "success"
         assert (await client.post("/fail")).status_code == 400
         assert ran == ["ran"]
+        assert (await client.post("/own")).status_code == 200
+        assert ran == ["ran", "own", "injected", "late"]
 
 
 async def test_lifecycles_that_clash_are_told_apart() -> None:

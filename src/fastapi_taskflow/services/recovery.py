@@ -113,8 +113,8 @@ class Recovery:
             did = "ran" if record.status is TaskStatus.RUNNING else "waited"
             parked = lifecycle.interrupt(record, at=now, owner=me, reason=f"its process stopped while it {did}")
             return _taken(parked, record, definition)
-        if record.recoveries >= self._settings.max_recoveries:
-            message = f"its process stopped {record.recoveries + 1} times while it was due; it is not run again"
+        if record.status is TaskStatus.RUNNING and record.recoveries >= self._settings.max_recoveries:
+            message = f"its process stopped {record.recoveries + 1} times while it ran; it is not run again"
             return _taken(lifecycle.fail(record, Failure(POISON, message), at=now), record, definition)
         try:
             call = self._calls.restore(record)

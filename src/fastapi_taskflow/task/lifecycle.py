@@ -146,7 +146,7 @@ def requeue(record: TaskRecord, *, at: float, owner: str) -> TaskRecord:
     return record.evolve(
         status=target(record.status, Transition.REQUEUE),
         owner=owner,
-        recoveries=record.recoveries + 1,
+        recoveries=record.recoveries + 1 if cut_off else record.recoveries,
         ready_at=record.run_at or at,
         start_time=None,
         max_attempts=record.max_attempts + 1 if cut_off else record.max_attempts,

@@ -127,7 +127,7 @@ class TaskRecord(NamedTuple):
         payload: The arguments as stored text, see ``task.payload``; None in a store that is not persistent.
         retry_of: The task that this one retries by hand.
         requeue_on_interrupt: Whether a run cut off by a crash runs again.
-        recoveries: How often it was recovered from a dead instance.
+        recoveries: How often its process stopped while it ran.
         traceparent: W3C trace context of the send span, or None.
         tracestate: W3C trace state, or None.
         span_id: 16 hex digits of the current or last process span.

@@ -103,7 +103,7 @@ async def sweep(
 async def test_pending_runs_again_with_requeue_pending() -> None:
     """Its arguments come from the store."""
     record, told = await sweep(left(), settings=Settings(requeue_pending=True))
-    assert (record.status, record.recoveries, ran, told) == (TaskStatus.PENDING, 1, ["hello"], ["recovered"])
+    assert (record.status, record.recoveries, ran, told) == (TaskStatus.PENDING, 0, ["hello"], ["recovered"])
 
 
 async def test_pending_runs_again_with_persist() -> None:
@@ -131,9 +131,12 @@ async def test_running_runs_again_only_if_it_may() -> None:
 
 async def test_a_task_that_stops_its_process_again_and_again_is_parked() -> None:
     """It must not take the service down for ever."""
-    record, _ = await sweep(left(recoveries=3), settings=Settings(requeue_pending=True))
+    waited = left(recoveries=3, requeue_on_interrupt=True)
+    record, _ = await sweep(waited._replace(status=TaskStatus.RUNNING, attempt=4, start_time=2.0))
     assert (record.status, record.error_type) == (TaskStatus.FAILED, POISON)
     assert "stopped 4 times" in (record.error or "")
+    record, _ = await sweep(waited, settings=Settings(requeue_pending=True))
+    assert (record.status, ran) == (TaskStatus.PENDING, ["hello"])
 
 
 @pytest.mark.parametrize(

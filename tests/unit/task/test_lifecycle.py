@@ -85,6 +85,7 @@ def test_requeue_of_a_waiting_task_keeps_its_due_time(pending: TaskRecord) -> No
     waiting = pending.evolve(run_at=50.0)
     again = lifecycle.requeue(waiting, at=9.0, owner="other")
     assert (again.run_at, again.ready_at, again.max_attempts, again.attempts) == (50.0, 50.0, 3, ())
+    assert again.recoveries == 0
 
 
 def test_cancel_reject_and_interrupt_say_why(pending: TaskRecord) -> None:
