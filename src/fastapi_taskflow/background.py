@@ -51,6 +51,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
         self._scope = scope
         self._held = held
         self._closed = False
+        self._running: asyncio.Task[None] | None = None
         self._waiting: list[Entry] = []
         self._ran = 0
         self._watched = False
@@ -103,8 +104,14 @@ class ManagedBackgroundTasks(BackgroundTasks):
 
         That is what was added late, or after a broken stream, or where the response has a background of its own.
         """
-        if self._ran < len(self.tasks):
+        if self._running is not None or self._ran < len(self.tasks):
             await self()
+        self._closed = True
+
+    def abandon(self, reason: str) -> None:
+        """End a request that failed: drop what is not admitted, and let the rest run without anybody who waits."""
+        self.drop(reason)
+        self._go_on()
         self._closed = True
 
     def admit_at_once(self) -> bool:
@@ -134,10 +141,22 @@ class ManagedBackgroundTasks(BackgroundTasks):
 
     async def __call__(self) -> None:
         """Run the tasks in order. The request may be cancelled; they are not."""
-        if any(not isinstance(task, Entry) or not task.withdrawn for task in self.tasks[self._ran :]):
-            task = self._dispatcher.engine.begin(self._run())
-            if task is not None:
-                await asyncio.shield(task)
+        self._go_on()
+        if self._running is not None:
+            await asyncio.shield(self._running)
+            self._running = None
+
+    def _go_on(self) -> None:
+        left = self.tasks[self._ran :]
+        if self._running is None and any(not isinstance(task, Entry) or not task.withdrawn for task in left):
+            self._running = self._dispatcher.engine.begin(self._run())
+
+    async def _admit_late(self) -> None:
+        """Have tasks stored that were added after the response had begun; those before them go on in any case."""
+        try:
+            await self.admit()
+        except StoreUnavailableError:
+            logger.exception("tasks that were added after the response had begun are lost")
 
     async def _run(self) -> None:
         engine = self._dispatcher.engine
@@ -148,7 +167,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
                 await task()
                 continue
             if self._waiting:
-                await self.admit()
+                await self._admit_late()
             if not (task.withdrawn or task.lost):
                 await engine.run(task)
 

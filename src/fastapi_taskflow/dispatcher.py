@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
     from fastapi_taskflow.journal import Journal
     from fastapi_taskflow.observer import SendSpan, Tracing
     from fastapi_taskflow.task.call import Calls
+    from fastapi_taskflow.task.definition import TaskDefinition
     from fastapi_taskflow.task.registry import Registry
+
+logger = logging.getLogger("fastapi_taskflow.dispatcher")
 
 RETRYABLE: Final = frozenset({TaskStatus.FAILED, TaskStatus.INTERRUPTED, TaskStatus.CANCELLED, TaskStatus.REJECTED})
 CANCEL_NOTICE: Final = 1.0
@@ -107,7 +111,7 @@ class Dispatcher:
             task_id = keyed_task_id(definition.name, checked_key(idempotency_key))
         target, text = self._calls.store(func, args, kwargs) if self._persistent else (None, None)
         queue = definition.queue
-        span = self._tracing.send(definition, task_id, queue=queue, source=source, priority=0)
+        span = self._send_span(definition, task_id, queue=queue, source=source)
         now = clock.now()
         record = TaskRecord(
             task_id,
@@ -130,6 +134,15 @@ class Dispatcher:
         )
         return Entry(record, definition, func, args, kwargs)
 
+    def _send_span(
+        self, definition: TaskDefinition, task_id: str, *, queue: str, source: str, link: str | None = None
+    ) -> SendSpan | None:
+        try:
+            return self._tracing.send(definition, task_id, queue=queue, source=source, priority=0, link=link)
+        except Exception:
+            logger.exception("the send span of task %s could not be made", task_id)
+            return None
+
     async def admit(self, entries: Sequence[Entry]) -> None:
         """Have new tasks stored; on return they are committed (if the store is persistent) and may run.
 
@@ -138,32 +151,46 @@ class Dispatcher:
         Raises:
             StoreUnavailableError: If the store did not commit in time. The tasks are withdrawn.
         """
-        journal = self._journal
-        fresh: list[Entry] = []
-        waits: list[Commit] = []
-        keyed: set[str] = set()
-        for entry in entries:
-            record = entry.record
-            if record.idempotency_key is not None:
-                if record.task_id in keyed or record.task_id in journal.live:
-                    entry.lost = True
-                    first = journal.commit_of(record.task_id)
-                    if first is not None:
-                        waits.append(first)
-                    continue
-                keyed.add(record.task_id)
-            fresh.append(entry)
+        fresh, seconds, waits = self._sorted(entries)
         if fresh:
-            journal.admit(fresh)
-            if self._persistent or keyed or journal.backlog > CROWDED:
-                waits.append(journal.next_commit())
+            self._journal.admit(fresh)
+            keyed = any(entry.record.idempotency_key is not None for entry in fresh)
+            if self._persistent or keyed or self._journal.backlog > CROWDED:
+                waits.append(self._journal.next_commit())
         if waits:
             await self._committed(waits, fresh)
         now = clock.now()
         for entry in fresh:
             if not entry.lost:
                 entry.admitted = True
-                journal.publish(TaskEvent(EventKind.ENQUEUED, entry.record, now))
+                self._journal.publish(TaskEvent(EventKind.ENQUEUED, entry.record, now))
+        orphaned = [entry for entry, first in seconds if first.withdrawn and first.committed is None]
+        if orphaned:
+            # The first request with the key got 503 or went away: now it is up to the second one.
+            for entry in orphaned:
+                entry.lost = False
+            await self.admit(orphaned)
+
+    def _sorted(self, entries: Sequence[Entry]) -> tuple[list[Entry], list[tuple[Entry, Entry]], list[Commit]]:
+        """Tell the new entries from those whose key is taken, each with the first one, and what the latter wait for."""
+        fresh: list[Entry] = []
+        seconds: list[tuple[Entry, Entry]] = []
+        waits: list[Commit] = []
+        keyed: dict[str, Entry] = {}
+        for entry in entries:
+            task_id = entry.record.task_id
+            if entry.record.idempotency_key is not None:
+                first = keyed.get(task_id) or self._journal.live.get(task_id)
+                if first is not None:
+                    entry.lost = True
+                    seconds.append((entry, first))
+                    commit = self._journal.commit_of(task_id)
+                    if commit is not None:
+                        waits.append(commit)
+                    continue
+                keyed[task_id] = entry
+            fresh.append(entry)
+        return fresh, seconds, waits
 
     def admit_at_once(self, entries: Sequence[Entry]) -> bool:
         """Do what ``admit`` does, if there is nothing to wait for; return whether it was done.
@@ -303,9 +330,7 @@ class Dispatcher:
             msg = f"task {old.task_id} cannot be retried: its arguments were not kept"
             raise InvalidTransitionError(msg)
         task_id, now = new_task_id(), clock.now()
-        span: SendSpan | None = self._tracing.send(
-            definition, task_id, queue=old.queue, source="retry", priority=old.priority, link=old.traceparent
-        )
+        span = self._send_span(definition, task_id, queue=old.queue, source="retry", link=old.traceparent)
         record = TaskRecord(
             task_id,
             definition.name,

@@ -45,5 +45,5 @@ class Engine(Protocol):
     async def stop(self, *, within: float) -> bool:
         """Start nothing more and let what runs finish within that many seconds; return whether all did."""
 
-    async def abort(self, *, within: float) -> None:
-        """Cancel what still runs, and wait that many seconds for it to notice."""
+    async def abort(self, *, within: float) -> bool:
+        """Cancel what still runs, wait that many seconds for it to notice, and return whether all has ended."""

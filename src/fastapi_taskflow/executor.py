@@ -19,7 +19,7 @@ class Executor(Protocol):
         """Call ``func`` in the caller's context (ContextVars included) and return what it returns.
 
         Raises:
-            asyncio.CancelledError: If the awaiting asyncio task is cancelled. An executor that cannot stop what it
-                runs waits for its real end first.
+            asyncio.CancelledError: If the awaiting asyncio task is cancelled, and the executor can stop what it runs.
+                One that cannot goes on to the call's real end.
             BaseException: Whatever ``func`` raises.
         """

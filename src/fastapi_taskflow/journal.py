@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import threading
 import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
@@ -62,6 +63,7 @@ class Journal:
         self.live: dict[str, Entry] = {}
         self._observers = tuple(observers)
         self._untold: deque[TaskEvent] = deque()
+        self._thread = threading.get_ident()
         self._max_backlog = max_backlog
         self._linger = linger
         self._on_flush = on_flush
@@ -80,8 +82,10 @@ class Journal:
     def start(self) -> None:
         """Begin to write. Call it on the loop that everything else runs on."""
         self._loop = asyncio.get_running_loop()
-        self._next = self._current = self._wake = None
+        self._next = self._current = self._wake = self._timer = None
         self._in_flight = {}
+        self._dirty = {}
+        self._thread = threading.get_ident()
         self._failing = False
         self._flusher = self._loop.create_task(self._flush_for_ever(), name="taskflow-journal")
 
@@ -99,6 +103,9 @@ class Journal:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._flusher
             self._flusher = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._wake = None
         self.tell()
         self.live.clear()
         self._dirty.clear()
@@ -156,7 +163,7 @@ class Journal:
         if timer is not None:
             timer.cancel()
         wake, self._wake = self._wake, None
-        if wake is not None:
+        if wake is not None and not wake.done():
             wake.set_result(None)
 
     async def flushed(self) -> None:
@@ -248,6 +255,12 @@ class Journal:
         self._dirty.pop(record.task_id, None)
         if self.live.get(record.task_id) is entry:
             del self.live[record.task_id]
+        if entry.context is not None:
+            # Another instance runs it now: this attempt is stopped, as far as it can be.
+            entry.cancel_requested = True
+            entry.context.request_cancel()
+            if entry.runner is not None:
+                entry.runner.cancel()
         if stale:
             logger.warning(
                 "task %s (%s) was taken over by another instance; this one's %s is not kept",
@@ -289,7 +302,12 @@ class Journal:
             self._linger_on()
 
     def tell(self) -> None:
-        """Tell the observers now what they were not told yet. One that fails is logged and stops nothing."""
+        """Tell the observers now what they were not told yet. One that fails is logged and stops nothing.
+
+        On another thread than the loop's it does nothing: the loop will tell them.
+        """
+        if threading.get_ident() != self._thread:
+            return
         untold = self._untold
         while untold:
             event = untold.popleft()

@@ -130,7 +130,8 @@ class TaskManager:
             snapshot_db, snapshot_backend, max_finished=max_finished, synchronous=synchronous
         )
         self._started_by: str | None = None
-        self._one_request: asyncio.Lock | None = None
+        self._ready = False
+        self._one_request: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._one_request_users = 0
         self._apps: dict[int, tuple[FastAPI, Installation]] = {}
         self._stack: contextlib.AsyncExitStack | None = None
@@ -321,7 +322,7 @@ class TaskManager:
         self._apps[id(app)] = (app, installation)
         # At the end of the list it is the innermost one: it runs in the endpoint's own context.
         app.user_middleware.append(
-            Middleware(TaskMiddleware, self._dispatcher_or_none, installation, self._for_one_request)
+            Middleware(TaskMiddleware, self._dispatcher_or_none, self._is_up, installation, self._for_one_request)
         )
         self._wrap_lifespan(app, by)
 
@@ -331,8 +332,8 @@ class TaskManager:
         @contextlib.asynccontextmanager
         async def lifespan(of: Any) -> AsyncIterator[Mapping[str, Any] | None]:
             async with self._started(by), inner(of) as state:
-                await self._runtime.work()
                 try:
+                    await self._runtime.work()
                     yield state
                 finally:
                     await self._runtime.rest()
@@ -344,11 +345,15 @@ class TaskManager:
         self._claim(by)
         try:
             await self._runtime.open()
+            self._ready = True
             try:
                 yield
             finally:
-                await self._runtime.close()
-                self._tracing.close()
+                self._ready = False
+                try:
+                    await self._runtime.close()
+                finally:
+                    self._tracing.close()
         finally:
             self._started_by = None
 
@@ -399,9 +404,10 @@ class TaskManager:
     @contextlib.asynccontextmanager
     async def _for_one_request(self) -> AsyncIterator[None]:
         """Start the manager around a request without a lifespan, as from ``TestClient(app)`` without ``with``."""
-        if self._started_by is None:
-            self._one_request = asyncio.Lock()
-        lock = self._one_request or asyncio.Lock()
+        loop = asyncio.get_running_loop()
+        if self._one_request is None or self._one_request[0] is not loop:
+            self._one_request = (loop, asyncio.Lock())
+        lock = self._one_request[1]
         async with lock:
             if self._started_by is None:
                 logger.warning("the app's lifespan did not run; the TaskManager is started for this request alone")
@@ -416,7 +422,11 @@ class TaskManager:
                     await self.shutdown()
 
     def _dispatcher_or_none(self) -> Dispatcher | None:
-        return self.dispatcher if self._started_by is not None else None
+        return self.dispatcher if self._ready else None
+
+    def _is_up(self) -> bool:
+        """Whether it is started for good, not for single requests."""
+        return self._ready and self._started_by != ONE_REQUEST
 
 
 def _store_from(

@@ -34,6 +34,7 @@ class TaskMiddleware:
     Args:
         app: The next ASGI app.
         get_dispatcher: Returns the manager's dispatcher while it is started, else None.
+        is_up: Tells whether it is started for good.
         installation: Which routes get the managed class injected.
         for_one_request: Starts the manager around one request, where no lifespan has started it.
     """
@@ -42,23 +43,29 @@ class TaskMiddleware:
         self,
         app: ASGIApp,
         get_dispatcher: Callable[[], Dispatcher | None],
+        is_up: Callable[[], bool],
         installation: Installation,
         for_one_request: Callable[[], AbstractAsyncContextManager[None]],
     ) -> None:
         self.app = app
         self._get_dispatcher = get_dispatcher
+        self._is_up = is_up
         self._installation = installation
         self._for_one_request = for_one_request
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one ASGI connection."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        if self._get_dispatcher() is None:
-            async with self._for_one_request():
-                await self(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
+        if self._is_up():
+            return self._serve(scope, receive, send)
+        return self._serve_alone(scope, receive, send)
+
+    async def _serve_alone(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._for_one_request():
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = scope[SCOPE_KEY] = RequestTasks(self._get_dispatcher, scope, self._installation)
 
         def held_send(message: Message) -> Awaitable[None]:
@@ -73,14 +80,14 @@ class TaskMiddleware:
             await self.app(scope, receive, held_send)
         except BaseException as error:
             if request.managed is not None:
-                request.managed.drop(f"the request ended with {type(error).__name__}")
+                request.managed.abandon(f"the request ended with {type(error).__name__}")
             raise
         finally:
             current_request.reset(token)
             # The scope and the request point at each other: taken apart here, they need no garbage collector.
             scope.pop(SCOPE_KEY, None)
-            if request.managed is not None:
-                await request.managed.finish()
+        if request.managed is not None:
+            await request.managed.finish()
 
 
 async def _send_held(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.executor import Executor
     from fastapi_taskflow.journal import Journal
     from fastapi_taskflow.observer import AttemptSpan, Tracing
+    from fastapi_taskflow.task.definition import TaskDefinition
     from fastapi_taskflow.task.record import LogEntry, SpanFact, TaskRecord
 
 logger = logging.getLogger("fastapi_taskflow.runner")
@@ -86,9 +87,7 @@ class Runner:
             return None
         definition = entry.definition
         at = clock.now()
-        span = self._tracing.process(
-            definition, waiting, attempt=waiting.attempt + 1, queue_wait=max(0.0, at - waiting.ready_at)
-        )
+        span = self._begin_span(definition, waiting, at)
         record = lifecycle.start(waiting, at=at, owner=self.owner, span_id=span.span_id if span is not None else None)
         self._journal.append(entry, record)
         sampled = span is not None and span.sampled
@@ -96,6 +95,14 @@ class Runner:
         context = entry.context = TaskContext(record, on_log=functools.partial(self._journal.logged, entry))
         ending = await self._call(entry, context, span)
         return self._settle(entry, context, span, ending)
+
+    def _begin_span(self, definition: TaskDefinition, waiting: TaskRecord, at: float) -> AttemptSpan | None:
+        wait = max(0.0, at - waiting.ready_at)
+        try:
+            return self._tracing.process(definition, waiting, attempt=waiting.attempt + 1, queue_wait=wait)
+        except Exception:
+            logger.exception("the span of task %s could not be made", waiting.task_id)
+            return None
 
     async def _call(self, entry: Entry, context: TaskContext, span: AttemptSpan | None) -> Ending:
         token = set_task_context(context)
@@ -113,6 +120,9 @@ class Runner:
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the attempt, not the service
             return Ending(error, failure_from(error))
         else:
+            if entry.cancel_requested and entry.runner is not None and entry.runner.cancelling():
+                # The task's code kept the cancellation to itself; the request's next task must not feel it.
+                entry.runner.uncancel()
             return WELL
         finally:
             entry.runner = None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Final
 
+from fastapi_taskflow.errors import StoreError
 from fastapi_taskflow.services.heartbeat import Heartbeat, this_instance
 from fastapi_taskflow.services.recovery import Recovery
 from fastapi_taskflow.services.retention import Retention
@@ -84,6 +86,7 @@ class Runtime:
         self._settings = settings
         self._services: list[Service] = []
         self._me: Instance | None = None
+        self._all_ended = True
         self.retention_days = settings.retention_days
         self.closers: list[Callable[[], None]] = []
 
@@ -100,6 +103,7 @@ class Runtime:
             raise
         self._me = this_instance()
         self._dispatcher.owner = self._runner.owner = self._me.instance_id
+        self._all_ended = True
         self._journal.start()
         self._engine.hold()
         await self._pump.start()
@@ -116,16 +120,21 @@ class Runtime:
             await service.start()
 
     async def rest(self) -> None:
-        """Let running tasks finish within ``shutdown_timeout``, and cancel the rest."""
+        """Let running tasks finish within ``shutdown_timeout``, and cancel the rest.
+
+        A thread that goes on after that keeps its task ``running`` under this instance, until the process has ended.
+        """
         for close in self.closers:
-            close()
-        within = self._settings.shutdown_timeout
+            try:
+                close()
+            except Exception:
+                logger.exception("%r failed at the shutdown", close)
+        deadline = time.monotonic() + self._settings.shutdown_timeout
         if not (self._store.persistent and self._settings.requeue_pending):
             # Nobody would run later what waits now.
-            await self._engine.drain(within=within)
-            within = 0.0
-        if not await self._engine.stop(within=within):
-            await self._engine.abort(within=ABORT_WAIT)
+            await self._engine.drain(within=self._settings.shutdown_timeout)
+        ended = await self._engine.stop(within=max(0.0, deadline - time.monotonic()))
+        self._all_ended = ended or await self._engine.abort(within=ABORT_WAIT)
         services, self._services = self._services, []
         for service in reversed(services):
             await service.stop()
@@ -133,11 +142,15 @@ class Runtime:
     async def close(self) -> None:
         """Store everything, and close the store."""
         try:
-            if await self._journal.stop(within=FLUSH_WAIT) and self._store.persistent:
+            if await self._journal.stop(within=FLUSH_WAIT) and self._store.persistent and self._all_ended:
                 await self._store.forget(self._dispatcher.owner)
-            await self._pump.stop(FLUSH_WAIT)
+        except StoreError as error:
+            logger.warning("this instance's row stays in the store: %s", error)
         finally:
-            await self._store.close()
+            try:
+                await self._pump.stop(FLUSH_WAIT)
+            finally:
+                await self._store.close()
 
     def _make_services(self) -> list[Service]:
         services: list[Service] = []

@@ -64,7 +64,8 @@ def begin(coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop)
     """
     context = copy_context()
     rest = _Rest()
-    task: asyncio.Task[None] = loop.create_task(rest, context=context)
+    # Not by the loop's task factory: an eager one of Python 3.12 would begin with what is left.
+    task: asyncio.Task[None] = asyncio.Task(rest, loop=loop, context=context)
     caller = asyncio.current_task(loop)
     if caller is not None:
         _leave_task(loop, caller)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi_taskflow import clock
@@ -103,29 +104,33 @@ class LocalEngine:
     async def drain(self, *, within: float) -> bool:
         """Let what waits start and what runs finish within that many seconds; return whether all did.
 
-        What is due later is not waited for.
+        What is added meanwhile counts as well; what is due later is not waited for.
         """
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        others = self._tasks - {asyncio.current_task()}
-        if others:
-            await asyncio.wait(others, timeout=within)
-        return all(task.done() for task in others)
+        deadline = time.monotonic() + within
+        me = asyncio.current_task()
+        while others := {task for task in self._tasks if task is not me and not task.done()}:
+            await asyncio.wait(others, timeout=max(0.0, deadline - time.monotonic()))
+            if time.monotonic() >= deadline:
+                return all(task.done() for task in self._tasks if task is not me)
+        return True
 
     async def stop(self, *, within: float) -> bool:
         """Start nothing more and let what runs finish within that many seconds; return whether all did."""
         self._stopping = True
         return await self.drain(within=within)
 
-    async def abort(self, *, within: float) -> None:
-        """Cancel what still runs, and wait that many seconds for it to notice."""
+    async def abort(self, *, within: float) -> bool:
+        """Cancel what still runs, wait that many seconds for it to notice, and return whether all has ended."""
         others = self._tasks - {asyncio.current_task()}
         for task in others:
             task.cancel()
         if others:
             await asyncio.wait(others, timeout=within)
         self._tasks.clear()
+        return all(task.done() for task in others)
 
     def _plan(self, entry: Entry, run_at: float) -> None:
         loop = asyncio.get_running_loop()

@@ -27,7 +27,15 @@ def this_instance() -> Instance:
     """Describe this process, under a new id."""
     now = clock.now()
     pid = os.getpid()
-    return Instance(str(uuid.uuid4()), socket.gethostname(), pid, pid_start_time(pid) or 0, now, now)
+    return Instance(str(uuid.uuid4()), _host(), pid, pid_start_time(pid) or 0, now, now)
+
+
+def _host() -> str:
+    """Return this host's name, with its process namespace: containers may share a name, but not their pids."""
+    try:
+        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
 
 
 class Heartbeat:

@@ -86,7 +86,7 @@ class Recovery:
         taken = 0
         while True:
             orphans = await self._store.orphans(live, limit=BATCH)
-            entries = [self._take(record, now) for record in orphans]
+            entries = [self._take_safely(record, now) for record in orphans]
             for entry in entries:
                 self._journal.live[entry.record.task_id] = entry
                 self._journal.append(entry, entry.record)
@@ -104,6 +104,14 @@ class Recovery:
         if taken:
             logger.info("%d task(s) of stopped instances taken over", taken)
         return taken
+
+    def _take_safely(self, record: TaskRecord, now: float) -> Entry:
+        try:
+            return self._take(record, now)
+        except Exception as error:
+            logger.exception("task %s cannot be run again", record.task_id)
+            reason = f"it cannot be run again: {error!r}"
+            return _taken(lifecycle.interrupt(record, at=now, owner=self._me.instance_id, reason=reason), record, None)
 
     def _take(self, record: TaskRecord, now: float) -> Entry:
         """Decide what becomes of an orphan: it waits again, or it is parked for an operator."""

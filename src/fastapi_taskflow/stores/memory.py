@@ -261,6 +261,8 @@ class MemoryStore:
         held = await self.get_meta(key)
         if held is not None:
             return held
+        now = clock.now()
+        self._meta = {k: kept for k, kept in self._meta.items() if kept[1] is None or kept[1] > now}
         self._meta[key] = (value, expires_at)
         return value
 

@@ -7,6 +7,7 @@ costs its passes nothing; what is nested is JSON, escaped to ASCII so that every
 from __future__ import annotations
 
 import json
+import logging
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -14,6 +15,8 @@ from fastapi_taskflow.task.record import Attempt, LogEntry, SpanFact, TaskRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+logger = logging.getLogger("fastapi_taskflow.stores")
 
 Row = tuple[Any, ...]
 _T = TypeVar("_T")
@@ -81,6 +84,17 @@ def record_from(row: Sequence[Any], columns: Sequence[str] = COLUMNS) -> TaskRec
     return TaskRecord(**values)
 
 
+def readable(rows: Iterable[Sequence[Any]], columns: Sequence[str] = COLUMNS) -> list[TaskRecord]:
+    """Return the records of the rows that can be read; another one, as of a newer version, is told and left out."""
+    records = []
+    for row in rows:
+        try:
+            records.append(record_from(row, columns))
+        except (ValueError, TypeError, KeyError) as error:
+            logger.error("a stored task cannot be read and is left out: %r", error)  # noqa: TRY400 - one line a row
+    return records
+
+
 def encode_tags(tags: Iterable[str]) -> str:
     r"""Return a JSON array with each tag on a line of its own, so that ``\n"tag"\n`` finds a tag and nothing else."""
     return "[\n" + "\n,\n".join(json.dumps(tag) for tag in tags) + "\n]"
@@ -139,4 +153,8 @@ def _encode(items: Iterable[_T], fields: Callable[[_T], list[Any]]) -> str:
 
 
 def _decode(text: str | None, make: Callable[..., _T]) -> tuple[_T, ...]:
-    return tuple(make(*row) for row in json.loads(text)) if text else ()
+    try:
+        return tuple(make(*row) for row in json.loads(text)) if text else ()
+    except (ValueError, TypeError):
+        # What is nested is for people to read: a task whose lines are damaged can still be shown and run.
+        return ()

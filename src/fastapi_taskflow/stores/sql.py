@@ -15,7 +15,7 @@ from fastapi_taskflow.stores import queries, upkeep
 from fastapi_taskflow.stores.batch import ALL_WRITTEN, write_batch
 from fastapi_taskflow.stores.cursor import decode_cursor, encode_cursor
 from fastapi_taskflow.stores.migrate import ensure_schema
-from fastapi_taskflow.stores.rows import record_from
+from fastapi_taskflow.stores.rows import readable, record_from
 from fastapi_taskflow.stores.schema import instances, meta
 from fastapi_taskflow.stores.sqlite import Synchronous, file_of, reader_engine, sqlite_url, store_error, writer_engine
 from fastapi_taskflow.stores.writer import Writer
@@ -144,8 +144,8 @@ class SqlStore:
             filtered = query.statuses or query.func_name is not None
             statement = queries.page(query, list(legs) if legs and filtered else None, after)
             rows = (await db.execute(statement)).all()
-        records = tuple(record_from(row, queries.LISTED) for row in rows[: query.limit])
-        more = len(rows) > query.limit
+        records = tuple(readable(rows[: query.limit], queries.LISTED))
+        more = len(rows) > query.limit and bool(records)
         cursor = encode_cursor(records[-1].created_at, records[-1].task_id, query) if more else None
         return Page(records, cursor, total)
 
@@ -171,7 +171,7 @@ class SqlStore:
     async def orphans(self, live: frozenset[str], *, limit: int) -> Sequence[TaskRecord]:
         """Return pending and running records of other owners; see `Store.orphans`."""
         async with self._reading() as db:
-            return [record_from(row) for row in await db.execute(queries.orphans(live, limit))]
+            return readable(await db.execute(queries.orphans(live, limit)))
 
     async def instances(self) -> Sequence[Instance]:
         """Return all instances that have a row."""

@@ -62,6 +62,7 @@ def forget(connection: sa.Connection, instance_id: str) -> None:
 
 def put_meta(connection: sa.Connection, key: str, value: str, *, expires_at: float | None, now: float) -> str:
     """Keep a setting if its key is free or expired; return the value held now."""
+    connection.execute(sa.delete(meta).where(meta.c.expires_at <= now))
     new = insert(meta).values(key=key, value=value, expires_at=expires_at)
     connection.execute(
         new.on_conflict_do_update(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from fastapi_taskflow.task.definition import TaskDefinition, calls_async, code_n
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+logger = logging.getLogger("fastapi_taskflow.registry")
 
 
 class Registry:
@@ -131,7 +134,8 @@ def import_target(target: str) -> Callable[..., Any] | None:
         found: Any = importlib.import_module(module)
         for part in qualname.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError):
+    except Exception as error:  # noqa: BLE001 - importing runs the module's code, which may raise anything
+        logger.warning("%s cannot be imported: %r", target, error)
         return None
     return found if callable(found) else None
 

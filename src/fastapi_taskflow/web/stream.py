@@ -92,7 +92,6 @@ class ChangeFeed:
         self._number = 0
         self._recent: deque[Change] = deque(maxlen=KEPT)
         self._subscriptions: set[Subscription] = set()
-        self._closed = False
         # Ids of another process, or of this one before a restart, must not be taken for ours.
         self.epoch = secrets.token_hex(4)
         self._left_at = 0
@@ -119,7 +118,7 @@ class ChangeFeed:
 
         If that cannot be told any more, the subscription is ``lagged``.
         """
-        subscription = Subscription(closed=self._closed)
+        subscription = Subscription()
         if last_event_id:
             missed = self._since(last_event_id)
             if missed is None or len(missed) > PER_CLIENT:
@@ -137,8 +136,7 @@ class ChangeFeed:
         self._left_at = self._number
 
     def close(self) -> None:
-        """End every stream, now and later."""
-        self._closed = True
+        """End every stream that is open."""
         for subscription in self._subscriptions:
             subscription.close()
 
