@@ -11,10 +11,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
-from fastapi_taskflow.stores.sql import SqlStore, sqlite_url
 
 from fastapi_taskflow import ManagedBackgroundTasks, StoreUnavailableError, TaskAdmin, TaskManager
 from fastapi_taskflow.store import Change, WriteResult
+from fastapi_taskflow.stores.sql import SqlStore, sqlite_url
 from tests.integration.conftest import eventually, serving
 
 
