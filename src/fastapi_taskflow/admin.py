@@ -112,6 +112,7 @@ class TaskAdmin:
             task_manager.keep_for(retention_days)
         feed = ChangeFeed()
         task_manager.add_observer(feed)
+        task_manager.on_startup(feed.open)
         task_manager.on_shutdown(feed.close)
         parts = AdminParts(
             settings=settings,

@@ -397,6 +397,10 @@ class TaskManager:
         """Have ``observer`` told of each event, at once and on the loop: it must be quick."""
         self.journal.add_observer(observer)
 
+    def on_startup(self, begin: Callable[[], None]) -> None:
+        """Have ``begin`` called at each start, once the store is open."""
+        self._runtime.openers.append(begin)
+
     def on_shutdown(self, close: Callable[[], None]) -> None:
         """Have ``close`` called at the beginning of each shutdown, before running tasks are waited for."""
         self._runtime.closers.append(close)

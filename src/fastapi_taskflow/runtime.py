@@ -60,6 +60,7 @@ class Runtime:
 
     Attributes:
         retention_days: Days after which finished records are deleted; None keeps them.
+        openers: Called when it comes up.
         closers: Called when the end begins, before running tasks are waited for.
     """
 
@@ -88,6 +89,7 @@ class Runtime:
         self._me: Instance | None = None
         self._all_ended = True
         self.retention_days = settings.retention_days
+        self.openers: list[Callable[[], None]] = []
         self.closers: list[Callable[[], None]] = []
 
     async def open(self) -> None:
@@ -107,6 +109,8 @@ class Runtime:
         self._journal.start()
         self._engine.hold()
         await self._pump.start()
+        for begin in self.openers:
+            begin()
 
     async def work(self) -> None:
         """Run what waits, and take over what dead processes left.

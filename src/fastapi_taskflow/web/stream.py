@@ -92,6 +92,7 @@ class ChangeFeed:
         self._number = 0
         self._recent: deque[Change] = deque(maxlen=KEPT)
         self._subscriptions: set[Subscription] = set()
+        self._closed = False
         # Ids of another process, or of this one before a restart, must not be taken for ours.
         self.epoch = secrets.token_hex(4)
         self._left_at = 0
@@ -118,7 +119,7 @@ class ChangeFeed:
 
         If that cannot be told any more, the subscription is ``lagged``.
         """
-        subscription = Subscription()
+        subscription = Subscription(closed=self._closed)
         if last_event_id:
             missed = self._since(last_event_id)
             if missed is None or len(missed) > PER_CLIENT:
@@ -135,8 +136,13 @@ class ChangeFeed:
         self._subscriptions.discard(subscription)
         self._left_at = self._number
 
+    def open(self) -> None:
+        """Let streams begin, again after ``close``: an app may be started several times."""
+        self._closed = False
+
     def close(self) -> None:
-        """End every stream that is open."""
+        """End every stream, now and until ``open``."""
+        self._closed = True
         for subscription in self._subscriptions:
             subscription.close()
 

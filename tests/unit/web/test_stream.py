@@ -160,6 +160,8 @@ async def test_close_ends_every_stream() -> None:
         assert [event.event async for event in events(parts.parts, sessions_of(parts), None, None, anyio.Event())] == [
             "hello"
         ]
+    parts.feed.open()
+    assert not parts.feed.subscribe().closed
 
 
 async def test_a_stopping_server_lets_the_stream_end() -> None:
