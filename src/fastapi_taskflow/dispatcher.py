@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.commit import Commit
     from fastapi_taskflow.engine import Engine
     from fastapi_taskflow.journal import Journal
-    from fastapi_taskflow.observer import SendSpan, Tracing
+    from fastapi_taskflow.observer import Tracing
     from fastapi_taskflow.task.call import Calls
     from fastapi_taskflow.task.definition import TaskDefinition
     from fastapi_taskflow.task.registry import Registry
@@ -110,38 +110,55 @@ class Dispatcher:
         else:
             task_id = keyed_task_id(definition.name, checked_key(idempotency_key))
         target, text = self._calls.store(func, args, kwargs) if self._persistent else (None, None)
-        queue = definition.queue
-        span = self._send_span(definition, task_id, queue=queue, source=source)
+        record = self._pending(
+            definition, task_id, source=source, queue=definition.queue, priority=0, link=None,
+            tags=checked_tags(tags) if tags else (), idempotency_key=idempotency_key, payload=text, target=target,
+        )  # fmt: skip
+        return Entry(record, definition, func, args, kwargs)
+
+    def _pending(
+        self,
+        definition: TaskDefinition,
+        task_id: str,
+        *,
+        source: str,
+        queue: str,
+        priority: int,
+        link: str | None,
+        tags: tuple[str, ...],
+        payload: str | None,
+        target: str | None,
+        idempotency_key: str | None = None,
+        retry_of: str | None = None,
+    ) -> TaskRecord:
+        """Return the record of a new task, with its send span; ``link``: the traceparent that a new trace links to."""
+        try:
+            span = self._tracing.send(definition, task_id, queue=queue, source=source, priority=priority, link=link)
+        except Exception:
+            logger.exception("the send span of task %s could not be made", task_id)
+            span = None
         now = clock.now()
-        record = TaskRecord(
+        return TaskRecord(
             task_id,
             definition.name,
             TaskStatus.PENDING,
             now,
             owner=self.owner,
             queue=queue,
+            priority=priority,
             source=source,
             executor="async" if definition.is_async else "thread",
             max_attempts=1 + definition.retries,
             ready_at=now,
-            tags=checked_tags(tags) if tags else (),
+            tags=tags,
             idempotency_key=idempotency_key,
-            payload=text,
+            payload=payload,
             target=target,
+            retry_of=retry_of,
             requeue_on_interrupt=definition.requeue_on_interrupt,
             traceparent=span.traceparent if span is not None else None,
             tracestate=span.tracestate if span is not None else None,
         )
-        return Entry(record, definition, func, args, kwargs)
-
-    def _send_span(
-        self, definition: TaskDefinition, task_id: str, *, queue: str, source: str, link: str | None = None
-    ) -> SendSpan | None:
-        try:
-            return self._tracing.send(definition, task_id, queue=queue, source=source, priority=0, link=link)
-        except Exception:
-            logger.exception("the send span of task %s could not be made", task_id)
-            return None
 
     async def admit(self, entries: Sequence[Entry]) -> None:
         """Have new tasks stored; on return they are committed (if the store is persistent) and may run.
@@ -159,11 +176,7 @@ class Dispatcher:
                 waits.append(self._journal.next_commit())
         if waits:
             await self._committed(waits, fresh)
-        now = clock.now()
-        for entry in fresh:
-            if not entry.lost:
-                entry.admitted = True
-                self._journal.publish(TaskEvent(EventKind.ENQUEUED, entry.record, now))
+        self._accept(fresh)
         orphaned = [entry for entry, first in seconds if first.withdrawn and first.committed is None]
         if orphaned:
             # The first request with the key got 503 or went away: now it is up to the second one.
@@ -204,26 +217,30 @@ class Dispatcher:
         if any(entry.record.idempotency_key is not None for entry in entries):
             return False
         journal.admit(entries)
+        self._accept(entries)
+        return True
+
+    def _accept(self, entries: Sequence[Entry]) -> None:
         now = clock.now()
         for entry in entries:
-            entry.admitted = True
-            journal.publish(TaskEvent(EventKind.ENQUEUED, entry.record, now))
-        return True
+            if not entry.lost:
+                entry.admitted = True
+                self._journal.publish(TaskEvent(EventKind.ENQUEUED, entry.record, now))
 
     async def _committed(self, waits: Sequence[Commit], fresh: list[Entry]) -> None:
         deadline = time.monotonic() + self._commit_timeout
         try:
             for commit in waits:
                 if not await commit.wait(max(0.0, deadline - time.monotonic())):
-                    await self._give_up(fresh)
+                    self._give_up(fresh)
                     what = "; the tasks were withdrawn, try again" if fresh else ""
                     msg = f"the store did not commit within {self._commit_timeout:g} s{what}"
                     raise StoreUnavailableError(msg)
         except asyncio.CancelledError:
-            await self._give_up(fresh)
+            self._give_up(fresh)
             raise
 
-    async def _give_up(self, fresh: list[Entry]) -> None:
+    def _give_up(self, fresh: list[Entry]) -> None:
         """Withdraw what the store may or may not hold by now.
 
         A task with a key stays if the commit is under way: the client's second try gets the same id, and it runs once.
@@ -329,28 +346,10 @@ class Dispatcher:
         else:
             msg = f"task {old.task_id} cannot be retried: its arguments were not kept"
             raise InvalidTransitionError(msg)
-        task_id, now = new_task_id(), clock.now()
-        span = self._send_span(definition, task_id, queue=old.queue, source="retry", link=old.traceparent)
-        record = TaskRecord(
-            task_id,
-            definition.name,
-            TaskStatus.PENDING,
-            now,
-            owner=self.owner,
-            queue=old.queue,
-            priority=old.priority,
-            source="retry",
-            executor=old.executor,
-            max_attempts=1 + definition.retries,
-            ready_at=now,
-            tags=old.tags,
-            payload=old.payload,
-            target=old.target,
-            retry_of=old.task_id,
-            requeue_on_interrupt=definition.requeue_on_interrupt,
-            traceparent=span.traceparent if span is not None else None,
-            tracestate=span.tracestate if span is not None else None,
-        )
+        record = self._pending(
+            definition, new_task_id(), source="retry", queue=old.queue, priority=old.priority, link=old.traceparent,
+            tags=old.tags, payload=old.payload, target=old.target, retry_of=old.task_id,
+        )  # fmt: skip
         return Entry(record, definition, func, args, kwargs)
 
     def keep_call(self, entry: Entry) -> None:

@@ -68,7 +68,7 @@ class Journal:
         self._linger = linger
         self._on_flush = on_flush
         self._dirty: dict[str, Entry] = {}
-        self._in_flight: dict[str, TaskRecord] = {}
+        self._in_flight: set[str] = set()
         self._next: Commit | None = None
         self._current: Commit | None = None
         self._wake: asyncio.Future[None] | None = None
@@ -83,7 +83,7 @@ class Journal:
         """Begin to write. Call it on the loop that everything else runs on."""
         self._loop = asyncio.get_running_loop()
         self._next = self._current = self._wake = self._timer = None
-        self._in_flight = {}
+        self._in_flight = set()
         self._dirty = {}
         self._thread = threading.get_ident()
         self._failing = False
@@ -215,7 +215,7 @@ class Journal:
         batch, self._dirty = self._dirty, {}
         self._current, self._next = self._next, None
         changes = [Change(entry.record, entry.committed) for entry in batch.values()]
-        self._in_flight = {change.record.task_id: change.record for change in changes}
+        self._in_flight = set(batch)
         began = time.perf_counter()
         try:
             result = await self.store.write(changes)
@@ -239,7 +239,7 @@ class Journal:
 
     def _settle(self, batch: Mapping[str, Entry], changes: Sequence[Change], result: WriteResult) -> None:
         refused = result.duplicates | result.stale
-        self._in_flight = {}
+        self._in_flight = set()
         for change in changes:
             record = change.record
             entry = batch[record.task_id]
@@ -271,7 +271,7 @@ class Journal:
         if not self._failing:
             self._failing = True
             logger.error("the store does not take changes: %s; they are kept and tried again", error)
-        self._in_flight = {}
+        self._in_flight = set()
         for task_id, entry in batch.items():
             if entry.withdrawn and entry.committed is None:
                 if self.live.get(task_id) is entry:

@@ -394,7 +394,7 @@ class TaskManager:
         self._runtime.retention_days = days
 
     def add_observer(self, observer: Observer) -> None:
-        """Have ``observer`` told of each event, at once and on the loop: it must be quick."""
+        """Have ``observer`` told of each event, soon and on the loop: it must be quick."""
         self.journal.add_observer(observer)
 
     def on_startup(self, begin: Callable[[], None]) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Observer(Protocol):
-    """Is told of each event on the loop, at once: it must be quick and must not block."""
+    """Is told of each event on the loop, soon after it: it must be quick and must not block."""
 
     def observe(self, event: TaskEvent) -> None:
         """Take note of ``event``. What it raises is logged and stops nothing."""

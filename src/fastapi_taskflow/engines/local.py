@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from fastapi_taskflow.entry import Entry
 
 LONGEST_TIMER: Final = 86_400.0
-RECOVERED_AT_ONCE: Final = 64
 
 
 class LocalEngine:
@@ -58,17 +57,18 @@ class LocalEngine:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` in an asyncio task of its own, in the caller's context, and see it through at shutdown."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._track(asyncio.get_running_loop().create_task(work))
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Begin ``work`` at once; return the task that ends it, or None if it has ended."""
         task = eager.begin(work, self._loop or asyncio.get_running_loop())
         if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._track(task)
         return task
+
+    def _track(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def run(self, entry: Entry) -> None:
         """Run ``entry`` until its attempt has ended. A retry without a delay follows at once, another one when due."""
@@ -94,12 +94,6 @@ class LocalEngine:
             self._held.append(entry)
         else:
             self.spawn(self.run(entry))
-
-    def cancel_timer(self, task_id: str) -> None:
-        """Forget that a task is due later."""
-        timer = self._timers.pop(task_id, None)
-        if timer is not None:
-            timer.cancel()
 
     async def drain(self, *, within: float) -> bool:
         """Let what waits start and what runs finish within that many seconds; return whether all did.
