@@ -82,6 +82,8 @@ def serve(variant: Variant) -> Iterator[Server]:
     }
     if variant.sqlite:
         environment["BENCH_DB"] = str(Path(folder) / "tasks.db")
+    if variant.frozen:
+        environment["BENCH_FREEZE"] = "1"
     if variant.sdk:
         environment["BENCH_SDK"] = variant.sdk
     options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning", "--no-access-log"]

@@ -70,7 +70,7 @@ def run(variants: Sequence[Variant], rounds: int, seconds: float) -> dict[str, l
             bare = results[BARE.name][number] if BARE.name in results and results[BARE.name][number:] else None
             result = measure(variant, seconds, bare)
             results[variant.name].append(result)
-            note = f"round {number + 1}/{rounds}  {variant.label:40} {result.load.rate:8.0f} req/s"
+            note = f"round {number + 1}/{rounds}  {variant.label:52} {result.load.rate:8.0f} req/s"
             print(note, file=sys.stderr, flush=True)
     return results
 
@@ -78,11 +78,11 @@ def run(variants: Sequence[Variant], rounds: int, seconds: float) -> dict[str, l
 def table(variants: Sequence[Variant], results: Mapping[str, Sequence[Round]]) -> str:
     """Return the medians of all rounds as text."""
     head = ("", "req/s", "ratio", "CPU µs", "ratio", "p50 ms", "p99 ms", "errors", "ran")
-    lines = ["{:40} {:>8} {:>6} {:>7} {:>6} {:>7} {:>7} {:>6} {:>6}".format(*head)]
+    lines = ["{:52} {:>8} {:>6} {:>7} {:>6} {:>7} {:>7} {:>6} {:>6}".format(*head)]
     for variant in variants:
         rounds = results[variant.name]
         lines.append(
-            f"{variant.label:40} {median(item.load.rate for item in rounds):8.0f} "
+            f"{variant.label:52} {median(item.load.rate for item in rounds):8.0f} "
             f"{middle(item.ratio for item in rounds):>6} {median(item.cpu for item in rounds):7.0f} "
             f"{middle(item.cpu_ratio for item in rounds):>6} {median(item.load.p50 for item in rounds):7.2f} "
             f"{median(item.load.p99 for item in rounds):7.2f} {sum(item.load.errors for item in rounds):6d} "

@@ -27,6 +27,7 @@ class Variant:
         sdk: What an OpenTelemetry SDK traces, its exporter dropping everything: None, only ``tasks``, or ``all``, which
             is FastAPI's own spans too.
         peer: Whether it runs the other package, in the environment made for it.
+        frozen: Whether the app calls ``gc.freeze()`` once it is built, as the manual advises for production.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Variant:
     sqlite: bool = False
     sdk: Literal["tasks", "all"] | None = None
     peer: bool = False
+    frozen: bool = False
 
     @property
     def python(self) -> Path:
@@ -49,6 +51,9 @@ VARIANTS = (
     Variant("ours-memory", "fastapi_taskflow, memory"),
     Variant("ours-sqlite", "fastapi_taskflow, SQLite", sqlite=True),
     Variant("ours-sqlite-sdk", "fastapi_taskflow, SQLite, tasks traced", sqlite=True, sdk="tasks"),
+    Variant("bare-frozen", "FastAPI BackgroundTasks, gc frozen", app="benchmarks.apps.bare:app", frozen=True),
+    Variant("ours-sqlite-frozen", "fastapi_taskflow, SQLite, gc frozen", sqlite=True, frozen=True),
+    Variant("ours-sqlite-sdk-frozen", "the same, tasks traced", sqlite=True, sdk="tasks", frozen=True),
     Variant("ours-sqlite-all", "fastapi_taskflow, SQLite, all traced", sqlite=True, sdk="all"),
     Variant("peer-memory", f"fastapi-taskflow {PEER_VERSION}, memory", peer=True),
     Variant("peer-sqlite", f"fastapi-taskflow {PEER_VERSION}, SQLite", peer=True, sqlite=True),

@@ -115,11 +115,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
         self._closed = True
 
     def admit_at_once(self) -> bool:
-        """Have the waiting tasks taken in, if the store makes nobody wait; return whether it was done.
-
-        Raises:
-            StoreUnavailableError: If too many changes wait for the store.
-        """
+        """Have the waiting tasks taken in, if the store makes nobody wait; return whether it was done."""
         if not self._dispatcher.admit_at_once(self._waiting):
             return False
         self._waiting = []

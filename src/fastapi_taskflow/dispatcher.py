@@ -206,13 +206,9 @@ class Dispatcher:
         return fresh, seconds, waits
 
     def admit_at_once(self, entries: Sequence[Entry]) -> bool:
-        """Do what ``admit`` does, if there is nothing to wait for; return whether it was done.
-
-        Raises:
-            StoreUnavailableError: If too many changes wait for the store.
-        """
+        """Do what ``admit`` does, if there is nothing to wait for; return whether it was done."""
         journal = self._journal
-        if self._persistent or journal.backlog > CROWDED:
+        if self._persistent or journal.backlog > CROWDED or journal.full:
             return False
         if any(entry.record.idempotency_key is not None for entry in entries):
             return False

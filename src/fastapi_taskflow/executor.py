@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
 
 class Executor(Protocol):
@@ -15,8 +15,8 @@ class Executor(Protocol):
     def name(self) -> str:
         """What records call it: ``async`` or ``thread``."""
 
-    async def run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Call ``func`` in the caller's context (ContextVars included) and return what it returns.
+    def run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Awaitable[Any]:
+        """Call ``func`` in the caller's context (ContextVars included); return what to await for what it returns.
 
         Raises:
             asyncio.CancelledError: If the awaiting asyncio task is cancelled, and the executor can stop what it runs.

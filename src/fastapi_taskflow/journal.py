@@ -119,6 +119,11 @@ class Journal:
         return len(self._dirty) + len(self._in_flight)
 
     @property
+    def full(self) -> bool:
+        """Whether so many changes wait that nothing new is taken in."""
+        return self.backlog >= self._max_backlog
+
+    @property
     def failing(self) -> bool:
         """Whether the last write failed and is being tried again."""
         return self._failing
@@ -129,7 +134,7 @@ class Journal:
         Raises:
             StoreUnavailableError: If too many changes wait already.
         """
-        if self.backlog >= self._max_backlog:
+        if self.full:
             msg = f"{self.backlog} changes wait for the store already; no new task is taken in until it catches up"
             raise StoreUnavailableError(msg)
         for entry in entries:

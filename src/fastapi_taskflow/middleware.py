@@ -73,6 +73,8 @@ class TaskMiddleware:
             managed = request.managed
             if managed is None or not (managed.waiting or request.refused):
                 return send(message)
+            if not request.refused and managed.admit_at_once():
+                return send(message)
             return _send_held(managed, request, scope, send, message)
 
         token = current_request.set(request)
@@ -98,8 +100,7 @@ async def _send_held(
         return
     if managed.waiting:
         try:
-            if not managed.admit_at_once():
-                await managed.admit()
+            await managed.admit()
         except StoreUnavailableError as error:
             logger.error("%s %s: %s", scope["method"], scope["path"], error)  # noqa: TRY400 - not a bug's trace
             if message["type"] == "http.response.start":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from fastapi_taskflow.engines.eager import begin
+from fastapi_taskflow.engines.eager import Starter
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
 seen: list[Any] = []
 name: ContextVar[str] = ContextVar("name", default="nobody")
@@ -22,7 +23,7 @@ name: ContextVar[str] = ContextVar("name", default="nobody")
 def start(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
     """Begin it on this loop."""
     seen.clear()
-    return begin(coroutine, asyncio.get_running_loop())
+    return Starter(asyncio.get_running_loop()).begin(coroutine)
 
 
 async def test_what_never_waits_has_ended_at_once() -> None:
@@ -152,3 +153,126 @@ def test_it_begins_without_a_current_task_too() -> None:
 
     asyncio.run(main())
     assert seen == ["ran"]
+
+
+async def note_task(*, hold: Callable[[asyncio.Task[Any]], object] | None = None) -> None:
+    """Take down which asyncio task this runs in, without keeping it."""
+    task = asyncio.current_task()
+    assert task is not None
+    seen.append((id(task), task.get_name()))
+    if hold is not None:
+        held.append(hold(task))
+
+
+held: list[object] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_held() -> Iterator[None]:
+    yield
+    held.clear()
+
+
+def others() -> set[asyncio.Task[Any]]:
+    """The tasks of this loop but the test's own."""
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+async def test_a_task_that_nobody_needed_serves_the_next_coroutine() -> None:
+    """Whether its own first turn has come meanwhile or not; and it serves one that waits as well."""
+    starter = Starter(asyncio.get_running_loop())
+    seen.clear()
+    for turns in (0, 0, 1, 2):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert starter.begin(note_task()) is None
+    assert len(set(seen)) == 1
+
+    async def work() -> None:
+        await note_task()
+        await asyncio.sleep(0)
+        await note_task()
+
+    task = starter.begin(work())
+    assert task is not None
+    await task
+    assert len(set(seen)) == 1
+    starter.close()
+    assert not others()
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda task: task,
+        weakref.ref,
+        lambda task: task.cancel(),
+        lambda task: task.add_done_callback(lambda _: seen.append("done")),
+    ],
+    ids=["by a name", "weakly", "to cancel it", "to be told of its end"],
+)
+async def test_a_task_that_somebody_got_hold_of_is_not_used_again(hold: Callable[[asyncio.Task[Any]], object]) -> None:
+    """It ends soon, as a task of its own would have, and its callbacks are called."""
+    starter = Starter(asyncio.get_running_loop())
+    seen.clear()
+    assert starter.begin(note_task(hold=hold)) is None
+    first = seen.pop()
+    assert starter.begin(note_task()) is None
+    assert seen.pop() != first
+    starter.close()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not others()
+    assert seen in ([], ["done"])
+    if held == [None]:
+        assert seen == ["done"]
+
+
+async def test_a_kept_task_that_was_cancelled_is_not_used() -> None:
+    """As by somebody who cancels all tasks of the loop."""
+    starter = Starter(asyncio.get_running_loop())
+    for turns in (0, 1):
+        seen.clear()
+        assert starter.begin(note_task()) is None
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in others():
+            task.cancel()
+
+        async def work() -> None:
+            await asyncio.sleep(0)
+            seen.append("ran")
+
+        begun = starter.begin(work())
+        assert begun is not None
+        await begun
+        assert seen[1:] == ["ran"]
+
+
+async def test_one_may_begin_within_another() -> None:
+    """Each in a task of its own; one of them is kept, and none is left over."""
+    starter = Starter(asyncio.get_running_loop())
+    seen.clear()
+
+    async def work() -> None:
+        await note_task()
+        assert starter.begin(note_task()) is None
+        await note_task()
+
+    assert starter.begin(work()) is None
+    assert seen[0] == seen[2] != seen[1]
+    starter.close()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not others()
+
+
+async def test_it_works_after_it_was_closed_and_keeps_nothing_then() -> None:
+    """A request may end while the engine stops."""
+    starter = Starter(asyncio.get_running_loop())
+    starter.close()
+    seen.clear()
+    assert starter.begin(note_task()) is None
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not others()

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi_taskflow import clock
-from fastapi_taskflow.engines import eager
+from fastapi_taskflow.engines.eager import Starter
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -34,7 +34,7 @@ class LocalEngine:
         self._run: RunEntry | None = None
         self._stopping = False
         self._held: list[Entry] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._starter: Starter | None = None
 
     def takes_tasks(self) -> bool:
         """Tell whether it was started and is not stopping."""
@@ -45,11 +45,11 @@ class LocalEngine:
         self._run = None
         self._stopping = False
         self._held = []
+        self._starter = None
 
     def start(self, run: RunEntry) -> None:
         """Begin to run tasks by ``run``, those that were held first."""
         self._run = run
-        self._loop = asyncio.get_running_loop()
         self._places = asyncio.Semaphore(self._limit) if self._limit is not None else None
         held, self._held = self._held, []
         for entry in held:
@@ -61,7 +61,9 @@ class LocalEngine:
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Begin ``work`` at once; return the task that ends it, or None if it has ended."""
-        task = eager.begin(work, self._loop or asyncio.get_running_loop())
+        if self._starter is None:
+            self._starter = Starter(asyncio.get_running_loop())
+        task = self._starter.begin(work)
         if task is not None:
             self._track(task)
         return task
@@ -114,7 +116,10 @@ class LocalEngine:
     async def stop(self, *, within: float) -> bool:
         """Start nothing more and let what runs finish within that many seconds; return whether all did."""
         self._stopping = True
-        return await self.drain(within=within)
+        ended = await self.drain(within=within)
+        if self._starter is not None:
+            self._starter.close()
+        return ended
 
     async def abort(self, *, within: float) -> bool:
         """Cancel what still runs, wait that many seconds for it to notice, and return whether all has ended."""

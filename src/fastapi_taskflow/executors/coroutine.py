@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
 
 class CoroutineExecutor:
@@ -13,6 +13,7 @@ class CoroutineExecutor:
 
     name = "async"
 
-    async def run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Await ``func(*args, **kwargs)``."""
-        return await func(*args, **kwargs)
+    def run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Awaitable[Any]:
+        """Return what ``func(*args, **kwargs)`` gives to await."""
+        awaitable: Awaitable[Any] = func(*args, **kwargs)
+        return awaitable

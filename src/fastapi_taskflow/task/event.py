@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from fastapi_taskflow.task.record import LogEntry, TaskRecord
@@ -21,9 +20,8 @@ class EventKind(StrEnum):
     LOGGED = "logged"
 
 
-@dataclass(frozen=True, slots=True)
-class TaskEvent:
-    """One event.
+class TaskEvent(NamedTuple):
+    """One event. A named tuple for the same reason as the record: each task makes three.
 
     Attributes:
         kind: What happened. ``retried``: an attempt failed and another one will follow. ``finished``: see

@@ -199,7 +199,16 @@ class TaskRecord(NamedTuple):
 
     def evolve(self, **changes: Any) -> TaskRecord:
         """Return the next version of this record with ``changes``."""
-        return self._replace(version=self.version + 1, **changes)
+        # Not by ``_replace``, which takes 34 steps for whatever has changed.
+        values = list(self)
+        values[_VERSION] = self.version + 1
+        for name, value in changes.items():
+            values[_POSITIONS[name]] = value
+        return TaskRecord._make(values)
+
+
+_POSITIONS: Final = {name: position for position, name in enumerate(TaskRecord._fields)}
+_VERSION: Final = _POSITIONS["version"]
 
 
 KEY_NAMESPACE: Final = uuid.UUID("a4cca23b-7614-5c7e-81d1-a477f479ef8b")
