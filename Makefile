@@ -6,8 +6,8 @@ PYTHON  ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11;
 BIN     := $(VENV)/bin
 HOST    ?= 127.0.0.1
 PORT    ?= 8000
-ROUNDS  ?= 5
-SECONDS ?= 6
+ROUNDS  ?= 20
+SECONDS ?= 1
 ARGS    ?=
 PATHS   := src tests benchmarks examples
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from benchmarks.wrk import Load, run_wrk
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from benchmarks.server import Server
     from benchmarks.variants import Variant
 
 WARM_UP = 1.0
@@ -41,15 +43,19 @@ class Round:
     ran: float
 
 
-def measure(variant: Variant, seconds: float, bare: Round | None) -> Round:
-    """Start the variant, warm it up, load it, and count what ran."""
-    with serve(variant) as server:
-        warm = run_wrk(server.url + "/one", WARM_UP)
-        before = server.wait_done(warm.requests - LOST_ALLOWED)
-        cpu = server.cpu_seconds()
-        load = run_wrk(server.url + "/one", seconds)
-        cpu = server.cpu_seconds() - cpu
-        done = server.wait_done(before + load.requests) - before
+def warm_up(server: Server) -> None:
+    """Load it for a moment that is not counted."""
+    load = run_wrk(server.url + "/one", WARM_UP)
+    server.wait_done(load.requests - LOST_ALLOWED)
+
+
+def measure(variant: Variant, server: Server, seconds: float, bare: Round | None) -> Round:
+    """Load a server, and count what ran."""
+    before = server.wait_done(0)
+    cpu = server.cpu_seconds()
+    load = run_wrk(server.url + "/one", seconds)
+    cpu = server.cpu_seconds() - cpu
+    done = server.wait_done(before + load.requests) - before
     cost = cpu / load.requests * 1e6
     ran = min(1.0, done / load.requests)
     if variant == BARE:
@@ -60,18 +66,25 @@ def measure(variant: Variant, seconds: float, bare: Round | None) -> Round:
 
 
 def run(variants: Sequence[Variant], rounds: int, seconds: float) -> dict[str, list[Round]]:
-    """Measure every variant in every round. Bare comes first; the others change places from round to round."""
+    """Measure every variant in every round. Bare comes first; the others change places from round to round.
+
+    All servers are up from the first round to the last, and one at a time is under load. So a round is short, and what
+    else the machine does meanwhile meets every variant alike.
+    """
     results: dict[str, list[Round]] = {variant.name: [] for variant in variants}
     others = [variant for variant in variants if variant != BARE]
-    for number in range(rounds):
-        turn = number % len(others) if others else 0
-        order = [*([BARE] if BARE in variants else []), *others[turn:], *others[:turn]]
-        for variant in order:
-            bare = results[BARE.name][number] if BARE.name in results and results[BARE.name][number:] else None
-            result = measure(variant, seconds, bare)
-            results[variant.name].append(result)
-            note = f"round {number + 1}/{rounds}  {variant.label:52} {result.load.rate:8.0f} req/s"
-            print(note, file=sys.stderr, flush=True)
+    with ExitStack() as stack:
+        servers = {variant.name: stack.enter_context(serve(variant)) for variant in variants}
+        for server in servers.values():
+            warm_up(server)
+        for number in range(rounds):
+            turn = number % len(others) if others else 0
+            for variant in [*([BARE] if BARE in variants else []), *others[turn:], *others[:turn]]:
+                bare = results[BARE.name][number] if BARE.name in results and results[BARE.name][number:] else None
+                result = measure(variant, servers[variant.name], seconds, bare)
+                results[variant.name].append(result)
+                note = f"round {number + 1}/{rounds}  {variant.label:52} {result.load.rate:8.0f} req/s"
+                print(note, file=sys.stderr, flush=True)
     return results
 
 
@@ -100,8 +113,8 @@ def middle(ratios: Iterable[float | None]) -> str:
 def main() -> None:
     """Measure, print the table, and keep every round as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of load, per variant and round")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of load, per variant and round")
     parser.add_argument("--only", help="variants, by name and comma; all by default")
     options = parser.parse_args()
     variants = chosen(options.only)
