@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,8 +28,11 @@ def decode_cursor(query: TaskQuery) -> tuple[float, str] | None:
     try:
         padded = query.cursor + "=" * (-len(query.cursor) % 4)
         created_at, task_id, oldest_first = json.loads(base64.b64decode(padded.encode("ascii"), b"-_", validate=True))
-        valid = isinstance(created_at, float | int) and isinstance(task_id, str)
-    except (ValueError, TypeError):
+        after = float(created_at)
+        # Ids are plain ASCII. Some databases fail on a NUL, a lone surrogate or a number that is none.
+        plain = isinstance(task_id, str) and task_id.isascii() and task_id.isprintable()
+        valid = plain and math.isfinite(after) and isinstance(created_at, float | int)
+    except (ValueError, TypeError, OverflowError):
         valid = False
     if not valid:
         msg = f"the cursor {query.cursor[:80]!r} is not one that a page gave"
@@ -36,4 +40,4 @@ def decode_cursor(query: TaskQuery) -> tuple[float, str] | None:
     if bool(oldest_first) is not query.oldest_first:
         msg = "the cursor belongs to a listing in the other order"
         raise ValueError(msg)
-    return float(created_at), task_id
+    return after, task_id

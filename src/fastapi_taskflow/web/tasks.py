@@ -95,7 +95,9 @@ async def retry_failed(
     """Run failed tasks again, at most ``MAX_BULK`` in one call."""
     query = TaskQuery(
         statuses=frozenset({TaskStatus.FAILED}),
-        func_name=func_name or None,
+        # No name has a NUL, and some databases refuse to be asked for one. A name of which nothing is left matches no
+        # task: it must not become "all of them".
+        func_name=func_name.replace("\0", "") if func_name else None,
         since=parse_instant("since", since, now=clock.now()),
         limit=MAX_LIMIT,
     )

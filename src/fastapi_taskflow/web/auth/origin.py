@@ -24,4 +24,9 @@ def from_elsewhere(headers: Headers) -> bool:
         return False
     # A page cannot make a browser forge X-Forwarded-Host, so it is as good as Host behind a proxy that rewrites that.
     hosts = {headers.get("host", ""), *headers.get("x-forwarded-host", "").replace(" ", "").split(",")}
-    return not urlsplit(origin).netloc or urlsplit(origin).netloc.lower() not in {host.lower() for host in hosts}
+    try:
+        origin_host = urlsplit(origin).netloc.lower()
+    except ValueError:
+        # "http://[" and the like: no browser sends it, and it is no origin of ours.
+        return True
+    return not origin_host or origin_host not in {host.lower() for host in hosts}

@@ -107,7 +107,8 @@ def _set_cookie(response: Response, request: Request, settings: AdminSettings, v
 
 
 def _https(request: Request) -> bool:
-    return request.url.scheme == "https"
+    # Not by request.url, which puts the client's Host header into a URL and has to read that again.
+    return bool(request.scope["scheme"] == "https")
 
 
 async def _form(request: Request) -> dict[str, str]:
