@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import RedirectResponse, Response
 
 from fastapi_taskflow import clock
-from fastapi_taskflow.errors import InvalidTransitionError, TaskNotFoundError
+from fastapi_taskflow.errors import InvalidTransitionError, StoreError, TaskNotFoundError
 from fastapi_taskflow.store import TaskQuery
 from fastapi_taskflow.task.record import TaskStatus
 from fastapi_taskflow.web.arguments import arguments_of
@@ -155,11 +155,17 @@ def _done(request: Request, parts: AdminParts, record: TaskRecord, notice: str) 
 async def _retry_all(parts: AdminParts, ids: Sequence[str]) -> dict[str, Any]:
     results: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
-    for task_id in ids:
+    for index, task_id in enumerate(ids):
         try:
             record = await parts.dispatcher.retry((await found(parts, task_id)).task_id)
         except (TaskNotFoundError, InvalidTransitionError) as error:
             skipped.append({"task_id": task_id, "reason": str(error)})
+        except StoreError as error:
+            if not results:
+                raise
+            # Some run already: with a 503 the client would ask for all of them again, and those would run twice.
+            skipped.extend({"task_id": rest, "reason": str(error)} for rest in ids[index:])
+            break
         else:
             results.append({"original_task_id": task_id, "new_task_id": record.task_id})
     return {"dispatched": len(results), "skipped": len(skipped), "results": results, "reasons": skipped}
