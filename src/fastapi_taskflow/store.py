@@ -139,6 +139,13 @@ class Store(Protocol):
     def persistent(self) -> bool:
         """Whether what it holds outlives the process."""
 
+    @property
+    def generation(self) -> int:
+        """A number that changes when the store holds something else than before, such as a file that was replaced.
+
+        What was committed may then be missing. `write` fails once, and whoever writes can look it up.
+        """
+
     async def open(self) -> None:
         """Connect and bring the schema up to date.
 

@@ -156,12 +156,13 @@ async def test_broken_connection_is_replaced(store: SqlStore) -> None:
 
 
 async def test_deleted_file_is_made_anew(store: SqlStore, path: Path) -> None:
-    """Writing goes on when somebody removed the file, after an error that says so."""
+    """Writing goes on when somebody removed the file, after errors that say so."""
     await store.write([Change(pending())])
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink()
-    await store._writer.run(lambda db: db.close())
-    with contextlib.suppress(StoreError):
+    with pytest.raises(StoreUnavailableError, match=r"tasks\.db.*moved, replaced or deleted"):
+        await store.write([Change(pending())])
+    with pytest.raises(StoreUnavailableError, match="written into the new file"):
         await store.write([Change(pending())])
     assert not (await store.write([Change(pending())])).duplicates
     assert path.exists()

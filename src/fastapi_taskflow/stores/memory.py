@@ -74,6 +74,11 @@ class MemoryStore:
         """False: nothing outlives the process."""
         return False
 
+    @property
+    def generation(self) -> int:
+        """Zero: nobody can replace what it holds."""
+        return 0
+
     async def open(self) -> None:
         """Do nothing; there is nothing to connect to."""
 

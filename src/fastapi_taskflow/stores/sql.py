@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ from fastapi_taskflow.stores import queries, upkeep
 from fastapi_taskflow.stores.batch import ALL_WRITTEN, write_batch
 from fastapi_taskflow.stores.cursor import decode_cursor, encode_cursor
 from fastapi_taskflow.stores.migrate import ensure_schema
+from fastapi_taskflow.stores.mounts import refuse_network
 from fastapi_taskflow.stores.rows import readable, record_from
 from fastapi_taskflow.stores.schema import instances, meta
 from fastapi_taskflow.stores.sqlite import Synchronous, file_of, reader_engine, sqlite_url, store_error, writer_engine
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from fastapi_taskflow.store import Change, TaskQuery, WriteResult
+    from fastapi_taskflow.stores.place import Place
     from fastapi_taskflow.task.record import TaskRecord
 
 __all__ = ["SqlStore", "sqlite_url"]
@@ -57,22 +61,36 @@ class SqlStore:
         except sa.exc.ArgumentError:
             msg = f"{url!r} is no database URL; a file is written as sqlite+aiosqlite:///tasks.db"
             raise ConfigurationError(msg) from None
-        self._file = file_of(self._url)
+        # Absolute, so that it stays the same file when the process changes its working directory.
+        self._file = os.path.abspath(file_of(self._url))  # noqa: PTH100 - Path.absolute keeps the dots
+        self._url = self._url.set(database=self._file)
         self._synchronous: Synchronous = synchronous
         self._migrate = migrate
         self._open_writer: Writer | None = None
         self._open_reader: AsyncEngine | None = None
+        self._read_place: Place | None = None
+        self._instance: Instance | None = None
 
     @property
     def persistent(self) -> bool:
         """True: what is stored outlives the process."""
         return True
 
+    @property
+    def generation(self) -> int:
+        """How often the file was replaced; see `Store.generation`."""
+        return 0 if self._open_writer is None else self._open_writer.generation
+
     async def open(self) -> None:
-        """Connect and bring the schema up to date; see `Store.open`."""
+        """Connect and bring the schema up to date; see `Store.open`.
+
+        Raises:
+            StoreError: If the file is on a network file system, or no database.
+            SchemaVersionError: If the schema is newer than this code.
+        """
         if self._open_writer is not None:
             return
-        file_of(self._url)
+        refuse_network(file_of(self._url))
         writer = Writer(writer_engine(self._file, self._synchronous), self._file, self._prepare)
         try:
             await writer.connect()
@@ -81,14 +99,20 @@ class SqlStore:
             raise
         self._open_writer = writer
         self._open_reader = reader_engine(self._file)
+        self._read_place = writer.place
 
     def _prepare(self, connection: sa.Connection) -> None:
         ensure_schema(connection, self._file, migrate=self._migrate)
+        if self._instance is not None:
+            # In a file that was replaced there is no such row, and without it this instance would look dead to others.
+            with connection.begin():
+                upkeep.beat(connection, dataclasses.replace(self._instance, heartbeat_at=clock.now()))
 
     async def close(self) -> None:
         """Disconnect. Harmless when not open."""
         writer, self._open_writer = self._open_writer, None
         reader, self._open_reader = self._open_reader, None
+        self._instance = None
         if reader is not None:
             await reader.dispose()
         if writer is not None:
@@ -109,9 +133,12 @@ class SqlStore:
     async def beat(self, instance: Instance) -> None:
         """Write the instance's row, new or not."""
         await self._writer.transaction(lambda db: upkeep.beat(db, instance))
+        self._instance = instance
 
     async def forget(self, instance_id: str) -> None:
         """Delete the instance's row."""
+        if self._instance is not None and self._instance.instance_id == instance_id:
+            self._instance = None
         await self._writer.transaction(lambda db: upkeep.forget(db, instance_id))
 
     async def put_meta(self, key: str, value: str, *, expires_at: float | None = None) -> str:
@@ -202,6 +229,13 @@ class SqlStore:
         if reader is None:
             msg = f"the task store {self._file!r} is not open"
             raise StoreError(msg)
+        writer = self._writer
+        if not writer.is_at_home():
+            # The writer goes first: it keeps the old file's log from being read into the new one.
+            await writer.follow()
+        if writer.place != self._read_place:
+            await reader.dispose()
+            self._read_place = writer.place
         try:
             async with reader.connect() as connection:
                 yield connection

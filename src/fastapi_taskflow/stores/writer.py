@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sqlite3
 import threading
 from queue import SimpleQueue
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
-from fastapi_taskflow.errors import StoreError, TaskflowError
+from fastapi_taskflow.errors import StoreError, StoreUnavailableError, TaskflowError
+from fastapi_taskflow.stores.place import Place, claim_file, is_intact, is_replaced, log_id, remove_old_log
 from fastapi_taskflow.stores.sqlite import keeps_connection, store_error
 
 if TYPE_CHECKING:
@@ -19,17 +21,23 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+logger = logging.getLogger("fastapi_taskflow.stores")
+
 
 class Writer:
     """Runs functions on its thread, one after another, and wakes the loop once for each.
 
     After an error that may have harmed the connection the next call opens a new one, so that the store works again
-    as soon as the cause is gone.
+    as soon as the cause is gone. After each call it is looked whether the file is still in its place: what was written
+    into one that was moved away counts as not written.
 
     Args:
         engine: Makes the connection.
-        file: The database file, for messages.
+        file: The database file.
         prepare: Called with each new connection before it is used, on the thread.
+
+    Attributes:
+        generation: Goes up when the file at the path has become another one.
     """
 
     def __init__(self, engine: sa.Engine, file: str, prepare: Callable[[sa.Connection], None]) -> None:
@@ -39,14 +47,32 @@ class Writer:
         self._jobs: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = SimpleQueue()
         self._connection: sa.Connection | None = None
         self._raw: sqlite3.Connection | None = None
+        self._place: Place | None = None
+        self.generation = 0
         self._loop = asyncio.get_running_loop()
         # A daemon, so that a program that never closes its store still ends. What it acknowledged is committed.
         self._thread = threading.Thread(target=self._work, name="taskflow-writer", daemon=True)
         self._thread.start()
 
     async def run(self, job: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Call ``job`` with the driver's connection, which is in no transaction."""
-        return await self._call(lambda: job(self._driver()))
+        """Call ``job`` with the driver's connection, which is in no transaction.
+
+        Raises:
+            StoreUnavailableError: If the file has become another one since the call: ``job`` was made for what was in
+                the old one.
+        """
+        expected = self.generation
+
+        def call() -> _T:
+            db = self._driver()
+            if self.generation != expected:
+                msg = f"the task store {self._file!r} was replaced; what is live is written into the new file"
+                raise StoreUnavailableError(msg)
+            result = job(db)
+            self._check_place()
+            return result
+
+        return await self._call(call)
 
     async def transaction(self, job: Callable[[sa.Connection], _T]) -> _T:
         """Call ``job`` within a write transaction."""
@@ -54,13 +80,35 @@ class Writer:
         def call() -> _T:
             connection = self._connected()
             with connection.begin():
-                return job(connection)
+                result = job(connection)
+            self._check_place()
+            return result
 
         return await self._call(call)
 
     async def connect(self) -> None:
         """Open and prepare the connection."""
         await self._call(self._connected)
+
+    @property
+    def place(self) -> Place | None:
+        """What was last opened."""
+        return self._place
+
+    def is_at_home(self) -> bool:
+        """Tell whether what is at the path is what is written to. Cheap, and may be called on any thread."""
+        place = self._place
+        return place is None or is_intact(place, self._file)
+
+    async def follow(self) -> None:
+        """Open the file that is at the path now, if it is another one."""
+
+        def call() -> None:
+            with contextlib.suppress(StoreUnavailableError):
+                self._check_place()
+            self._connected()
+
+        await self._call(call)
 
     async def close(self) -> None:
         """Finish what was asked for, close the connection and end the thread."""
@@ -112,6 +160,11 @@ class Writer:
     def _connected(self) -> sa.Connection:
         connection = self._connection
         if connection is None:
+            before = self._place
+            replaced = before is not None and is_replaced(before, self._file)
+            if before is not None and replaced:
+                remove_old_log(before)
+            path, database = claim_file(self._file)
             connection = self._engine.connect()
             try:
                 self._prepare(connection)
@@ -120,7 +173,31 @@ class Writer:
                 connection.close()
                 raise
             self._connection = connection
+            self._place = Place(path, database, log_id(path))
+            if replaced:
+                self.generation += 1
+                logger.warning("the task store %r was replaced by another file, which is used from now on", self._file)
         return connection
+
+    def _check_place(self) -> None:
+        """See whether what was just committed can be found at the path; if not, leave the file behind.
+
+        Raises:
+            StoreUnavailableError: If it cannot.
+        """
+        place, db = self._place, self._raw
+        if place is None or db is None or is_intact(place, self._file):
+            return
+        # The log goes into the file that it belongs to, wherever that is now.
+        emptied = _log_emptied(db)
+        if is_replaced(place, self._file):
+            with contextlib.suppress(Exception):
+                self._disconnect()
+            msg = f"the task store {self._file!r} was moved, replaced or deleted; it is opened anew"
+            raise StoreUnavailableError(msg)
+        if emptied:
+            # Only the log was deleted, and nothing is lost: the next connection begins a new one.
+            self._disconnect()
 
     def _driver(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -134,6 +211,15 @@ class Writer:
         connection, self._connection, self._raw = self._connection, None, None
         if connection is not None:
             connection.close()
+
+
+def _log_emptied(db: sqlite3.Connection) -> bool:
+    """Move all of the write-ahead log into the database; return whether that was possible."""
+    try:
+        (busy, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error:
+        return False
+    return not busy
 
 
 def _succeed(future: asyncio.Future[Any], result: Any) -> None:
