@@ -8,11 +8,14 @@ HOST    ?= 127.0.0.1
 PORT    ?= 8000
 ROUNDS  ?= 20
 SECONDS ?= 1
+KILLS   ?= 10
+WORKERS ?= 4
+DB      ?= sqlite
 ARGS    ?=
 PATHS   := src tests benchmarks examples
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench docs build clean
+.PHONY: help demo test chaos lint format bench docs build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +25,10 @@ demo: $(VENV)/.demo ## Run the example shop on http://127.0.0.1:8000 (HOST=, POR
 
 test: $(VENV)/.dev ## Run the tests with branch coverage (ARGS="-k name" for some of them)
 	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--cov --cov-report=term-missing)
+
+chaos: SECONDS = 1200
+chaos: $(VENV)/.dev ## Kill a service under load, and check each accepted task (KILLS=, WORKERS=, DB=, SECONDS=)
+	$(BIN)/python -m tests.chaos --kills $(KILLS) --workers $(WORKERS) --db $(DB) --seconds $(SECONDS) $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, format, types and the direction of imports
 	$(BIN)/ruff check $(PATHS)

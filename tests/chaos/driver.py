@@ -1,0 +1,127 @@
+"""Carries out a plan of faults, and keeps what was done."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from tests.chaos.facts import SECOND, Hit, Kill
+from tests.chaos.faults import KILLS, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Coroutine, Sequence
+
+    from tests.chaos.database import Database
+    from tests.chaos.faults import Step
+    from tests.chaos.server import Service
+
+UP_WITHIN: Final = 15.0
+KILL_LASTS: Final = 1.0
+END_LASTS: Final = 15.0
+
+
+class Driver:
+    """Does one fault after another. SIGSTOPs and locks go on beside the next ones.
+
+    Args:
+        service: Who is hit.
+        database: What is locked.
+        lease: The lease of the app under test, seconds.
+
+    Attributes:
+        hits: What was done.
+        kills: Each SIGKILL, with what it left.
+        done: How often each fault was done.
+    """
+
+    def __init__(self, service: Service, database: Database, *, lease: float) -> None:
+        self.hits: list[Hit] = []
+        self.kills: list[Kill] = []
+        self.done: Counter[Fault] = Counter()
+        self._service = service
+        self._database = database
+        self._lease = lease
+        self._frozen: set[int] = set()
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def run(self, steps: Sequence[Step], *, deadline: float) -> None:
+        """Do all of ``steps``, or what the time allows.
+
+        Args:
+            steps: The plan.
+            deadline: By ``time.monotonic()``.
+        """
+        for step in steps:
+            if time.monotonic() > deadline:
+                break
+            if not step.hasty:
+                await self._service.all_up(within=UP_WITHIN)
+            await asyncio.sleep(step.pause)
+            await self._do(step)
+        await asyncio.gather(*self._background)
+
+    async def _do(self, step: Step) -> None:
+        service = self._service
+        up = service.up()
+        targets = [pid for pid in up if pid not in self._frozen]
+        if not targets:
+            # Everything is down or frozen. Nothing that is to be counted is left out: the next step waits for it.
+            await service.all_up(within=UP_WITHIN)
+            up = service.up()
+            targets = [pid for pid in up if pid not in self._frozen] or [service.main_pid]
+        victim = targets[int(step.which * len(targets))]
+        self.done[step.fault] += 1
+        match step.fault:
+            case Fault.KILL_WORKER:
+                await self._kill(frozenset({victim}), step.fault)
+            case Fault.KILL_ALL:
+                await self._kill(frozenset(up), step.fault)
+            case Fault.END_WORKER:
+                self._hit(step.fault, {victim}, END_LASTS)
+                service.signal(victim, signal.SIGTERM)
+            case Fault.RESTART_ALL:
+                self._hit(step.fault, up, END_LASTS)
+                several = service.workers > 1
+                service.signal(service.main_pid, signal.SIGHUP if several else signal.SIGTERM)
+            case Fault.FREEZE | Fault.FREEZE_PAST_LEASE:
+                self._go_on_beside(self._freeze(victim, step))
+            case Fault.LOCK:
+                # What cannot beat for a lease may lose its tasks to whoever gets the lock first.
+                self._hit(step.fault, up, step.lasts + self._lease)
+                self._go_on_beside(self._database.lock(step.lasts))
+
+    async def _kill(self, pids: frozenset[int], fault: Fault) -> None:
+        self._hit(fault, pids, KILL_LASTS)
+        if fault is Fault.KILL_ALL:
+            self._service.kill_all()
+        else:
+            for pid in pids:
+                self._service.signal(pid, signal.SIGKILL)
+        at = time.monotonic_ns()
+        self.kills.append(Kill(at, await self._database.orphans(pids)))
+
+    async def _freeze(self, pid: int, step: Step) -> None:
+        # One that is stopped within a transaction keeps the others from beating.
+        self._hit(step.fault, {pid, *self._service.up()}, step.lasts + self._lease)
+        self._frozen.add(pid)
+        self._service.signal(pid, signal.SIGSTOP)
+        await asyncio.sleep(step.lasts)
+        self._service.signal(pid, signal.SIGCONT)
+        self._frozen.discard(pid)
+
+    def _hit(self, fault: Fault, pids: Collection[int], lasts: float) -> None:
+        now = time.monotonic_ns()
+        self.hits.append(Hit(fault, frozenset(pids), now, now + int(lasts * SECOND)))
+
+    def _go_on_beside(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def kills_done(driver: Driver) -> int:
+    """Return how many SIGKILLs there were."""
+    return sum(driver.done[fault] for fault in KILLS)

@@ -1,0 +1,102 @@
+"""One run: service, load and faults together, then the check."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from tests.chaos import database as databases
+from tests.chaos.checker import check, repeated_at_most_once
+from tests.chaos.driver import Driver
+from tests.chaos.environment import DATABASE, EVIDENCE, LEASE
+from tests.chaos.evidence import Evidence
+from tests.chaos.faults import plan
+from tests.chaos.load import Load
+from tests.chaos.recovery import recoveries
+from tests.chaos.report import Result
+from tests.chaos.runs import runs_of
+from tests.chaos.server import Service
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from tests.chaos.config import Config
+    from tests.chaos.database import Database
+
+POSTGRESQL: Final = "TASKFLOW_CHAOS_POSTGRESQL"
+LOCAL_POSTGRESQL: Final = "postgresql+asyncpg://postgres@127.0.0.1:5432/postgres"
+FIRST_START: Final = 60.0
+LAST_ANSWERS: Final = 60.0
+SETTLED_WITHIN: Final = 60.0
+LOOK_AGAIN: Final = 0.2
+
+
+async def run(config: Config) -> Result:
+    """Do one run; return what came of it.
+
+    Raises:
+        TimeoutError: If the service does not start at all, or does not end when it is told to.
+    """
+    async with _database(config) as database:
+        evidence = Evidence(config.folder / "evidence.txt")
+        environment = {EVIDENCE: str(config.folder / "evidence.txt"), DATABASE: database.url}
+        service = Service(config.folder, environment, workers=config.workers, evidence=evidence)
+        load = Load(service.port, rate=config.rate, seed=config.seed)
+        driver = Driver(service, database, lease=LEASE)
+        serving = asyncio.create_task(service.run())
+        try:
+            if not await service.all_up(within=FIRST_START):
+                msg = f"the service did not start; see {config.folder / 'server.log'}"
+                raise TimeoutError(msg)
+            began = time.monotonic()
+            loading = asyncio.create_task(load.run())
+            deadline = began + config.seconds
+            await driver.run(plan(config.kills, seed=config.seed, lease=LEASE), deadline=deadline)
+            while len(load.told.accepted) < config.tasks and time.monotonic() < deadline:  # noqa: ASYNC110 - a count
+                await asyncio.sleep(LOOK_AGAIN)
+            load.stop()
+            async with asyncio.timeout(LAST_ANSWERS):
+                await loading
+            loaded = time.monotonic() - began
+            await _settle(database)
+            exit_code = await service.stop()
+        finally:
+            service.kill_all()
+            serving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await serving
+        rows = await database.rows()
+    lines = evidence.lines()
+    runs = runs_of(lines)
+    accepted = load.told.accepted
+    return Result(
+        config=config,
+        seconds=loaded,
+        faults=driver.done,
+        told=load.told,
+        stored=len(rows),
+        statuses=Counter(row.status for row in rows.values()),
+        restarts=service.restarts,
+        exit_code=exit_code,
+        repeated_at_most_once=repeated_at_most_once(runs),
+        recoveries=recoveries(driver.kills, lines, runs, rows),
+        violations=check(accepted, rows, runs, driver.hits),
+    )
+
+
+async def _settle(database: Database) -> None:
+    """Wait until no task is pending or running; what still is after that is the checker's to find."""
+    deadline = time.monotonic() + SETTLED_WITHIN
+    while await database.open_tasks() and time.monotonic() < deadline:  # noqa: ASYNC110 - seen in the store only
+        await asyncio.sleep(LOOK_AGAIN)
+
+
+def _database(config: Config) -> AbstractAsyncContextManager[Database]:
+    if config.db == "sqlite":
+        return databases.sqlite(config.folder)
+    server = os.environ.get(POSTGRESQL, LOCAL_POSTGRESQL)
+    return databases.postgresql(server, f"taskflow_chaos_{os.getpid()}_{time.monotonic_ns()}")

@@ -1,0 +1,139 @@
+"""The service under test: uvicorn with its workers, started again whenever it has ended, as by an init system."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tests.chaos.evidence import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.chaos.evidence import Evidence
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+HEALTHCHECK: Final = 30
+"""Seconds: uvicorn kills a worker that does not answer for so long. Longer than our longest SIGSTOP."""
+
+GRACE: Final = 20.0
+LOOK_AGAIN: Final = 0.05
+
+
+class Service:
+    """One uvicorn at a time, in a session of its own.
+
+    Args:
+        folder: Working directory, with its log.
+        environment: What the app needs to know.
+        workers: How many.
+        evidence: Where the processes say that they are up.
+
+    Attributes:
+        port: Where it listens, the same through all restarts.
+        restarts: How often it was started again.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], *, workers: int, evidence: Evidence) -> None:
+        self.port = _free_port()
+        self.restarts = -1
+        self.workers = workers
+        self._folder = folder
+        self._environment = {**os.environ, **environment, "PYTHONPATH": _python_path()}
+        self._evidence = evidence
+        self._process: asyncio.subprocess.Process | None = None
+        self._ended: set[int] = set()
+        self._stopping = False
+
+    @property
+    def main_pid(self) -> int:
+        """The process that was started: with one worker it is the worker, with several their parent."""
+        if self._process is None:
+            msg = "the service was not started"
+            raise RuntimeError(msg)
+        return self._process.pid
+
+    async def run(self) -> None:
+        """Keep it running until ``stop``."""
+        while not self._stopping:
+            with (self._folder / "server.log").open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "uvicorn", "tests.chaos.app:app", "--port", str(self.port),
+                    "--workers", str(self.workers), "--timeout-worker-healthcheck", str(HEALTHCHECK),
+                    "--log-level", "warning",
+                    cwd=self._folder, env=self._environment, stdout=log, stderr=log, start_new_session=True,
+                )  # fmt: skip
+            self.restarts += 1
+            await self._process.wait()
+            # Workers that have lost their parent would serve on for ever.
+            self.kill_all()
+
+    async def stop(self) -> int:
+        """End it as a deployment does; return its exit code.
+
+        Raises:
+            TimeoutError: If it does not end.
+        """
+        self._stopping = True
+        process = self._process
+        if process is None:
+            return 0
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(GRACE):
+            return await process.wait()
+
+    def up(self) -> list[int]:
+        """Return the workers that are up and were not killed, oldest first."""
+        pids = [line.pid for line in self._evidence.lines() if line.event is Event.UP and line.pid not in self._ended]
+        gone = {pid for pid in pids if not _exists(pid)}
+        self._ended |= gone
+        return [pid for pid in dict.fromkeys(pids) if pid not in gone]
+
+    async def all_up(self, *, within: float) -> bool:
+        """Wait until all workers are up; return whether they are."""
+        deadline = time.monotonic() + within
+        while len(self.up()) < self.workers:
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(LOOK_AGAIN)
+        return True
+
+    def signal(self, pid: int, number: signal.Signals) -> None:
+        """Send a signal to one process, if it is there. One that is told to end does not count as up any more."""
+        if number in {signal.SIGKILL, signal.SIGTERM}:
+            self._ended.add(pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    def kill_all(self) -> None:
+        """Send SIGKILL to all processes at once."""
+        self._ended.update(self.up())
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.main_pid, signal.SIGKILL)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _python_path() -> str:
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
