@@ -242,13 +242,13 @@ class Dispatcher:
         A task with a key stays if the commit is under way: the client's second try gets the same id, and it runs once.
         """
         for entry in fresh:
-            under_way = self._journal.commit_of(entry.record.task_id)
+            outcome = self._journal.outcome_of(entry.record.task_id)
             self._journal.withdraw(entry)
-            if under_way is not None and entry.record.task_id in self._journal.live:
-                self.engine.spawn(self._after_late_commit(entry, under_way))
+            if outcome is not None and entry.record.task_id in self._journal.live:
+                self.engine.spawn(self._after_late_commit(entry, outcome))
 
-    async def _after_late_commit(self, entry: Entry, commit: Commit) -> None:
-        await commit.wait()
+    async def _after_late_commit(self, entry: Entry, outcome: Commit) -> None:
+        await outcome.wait()
         if entry.committed is None or entry.lost:
             return
         if entry.record.idempotency_key is not None:

@@ -34,6 +34,7 @@ logger = logging.getLogger("fastapi_taskflow.journal")
 
 RETRY_FIRST: Final = 0.05
 RETRY_MOST: Final = 2.0
+PROBE: Final = "journal.probe"
 READ_AFTER: Final = 0.25
 CHECKPOINT_AFTER: Final = 0.5
 """Seconds after which the lines of a running task are stored: other workers see them, and a crash leaves them."""
@@ -75,7 +76,10 @@ class Journal:
         self._timer: asyncio.TimerHandle | None = None
         self._flusher: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._failing = False
+        self._failure: str | None = None
+        self._outcome: Commit | None = None
+        self._writing_since: float | None = None
+        self._generation = 0
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -86,7 +90,10 @@ class Journal:
         self._in_flight = set()
         self._dirty = {}
         self._thread = threading.get_ident()
-        self._failing = False
+        self._failure = None
+        self._outcome = None
+        self._writing_since = None
+        self._generation = self.store.generation
         self._flusher = self._loop.create_task(self._flush_for_ever(), name="taskflow-journal")
 
     async def stop(self, *, within: float) -> bool:
@@ -126,7 +133,17 @@ class Journal:
     @property
     def failing(self) -> bool:
         """Whether the last write failed and is being tried again."""
-        return self._failing
+        return self._failure is not None
+
+    @property
+    def failure(self) -> str | None:
+        """Why the last write failed, or None if it did not."""
+        return self._failure
+
+    @property
+    def writing_for(self) -> float:
+        """Seconds for which the batch under way has been waiting for the store; 0 if there is none."""
+        return 0.0 if self._writing_since is None else time.perf_counter() - self._writing_since
 
     def admit(self, entries: Iterable[Entry]) -> None:
         """Take new entries in, as one batch.
@@ -182,6 +199,14 @@ class Journal:
             return self.next_commit()
         return (self._current or self.next_commit()) if task_id in self._in_flight else None
 
+    def outcome_of(self, task_id: str) -> Commit | None:
+        """Return what is done once the batch that a task is in was written *or failed*; None if it is in none."""
+        if task_id not in self._in_flight:
+            return None
+        if self._outcome is None:
+            self._outcome = Commit(self._running_loop())
+        return self._outcome
+
     def withdraw(self, entry: Entry) -> None:
         """Forget a new entry whose request failed. One that the store may hold by now is rejected there."""
         entry.withdrawn = True
@@ -195,19 +220,26 @@ class Journal:
     async def _flush_for_ever(self) -> None:
         pause = RETRY_FIRST
         while True:
-            if self._next is None:
+            if self._next is None and self._failure is None:
                 await self._woken()
             if self._untold:
                 self.tell()
-            if not self._dirty:
-                done, self._next = self._next, None
-                if done is not None:
-                    done.done()
-            elif await self._flush_once():
+            if await self._go_on():
                 pause = RETRY_FIRST
             else:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RETRY_MOST)
+
+    async def _go_on(self) -> bool:
+        """Do what is due; return whether the store took it."""
+        if self.store.generation != self._generation and not await self._look_again():
+            return False
+        if self._dirty:
+            return await self._flush_once()
+        done, self._next = self._next, None
+        if done is not None:
+            done.done()
+        return self._failure is None or await self._try_store()
 
     async def _woken(self) -> None:
         """Wait until somebody waits for a commit, or what lingers has lingered."""
@@ -221,25 +253,68 @@ class Journal:
         self._current, self._next = self._next, None
         changes = [Change(entry.record, entry.committed) for entry in batch.values()]
         self._in_flight = set(batch)
-        began = time.perf_counter()
+        self._writing_since = began = time.perf_counter()
         try:
             result = await self.store.write(changes)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the changes are kept
             self._take_back(batch, error)
             return False
-        except Exception as error:
-            logger.exception("the store failed in an unforeseen way; the changes are kept and tried again")
-            self._take_back(batch, error)
-            return False
+        finally:
+            self._writing_since = None
         if self._on_flush is not None:
             self._on_flush(time.perf_counter() - began)
-        if self._failing:
-            self._failing = False
+        if self._failure is not None:
+            self._failure = None
             logger.warning("the store works again; %d changes were written", len(changes))
         self._settle(batch, changes, result)
         done, self._current = self._current, None
         if done is not None:
             done.done()
+        self._tell_outcome()
+        return True
+
+    def _tell_outcome(self) -> None:
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None:
+            outcome.done()
+
+    async def _try_store(self) -> bool:
+        """See whether a store that failed works again, though nothing waits: requests may stay away until it does."""
+        try:
+            await self.store.put_meta(PROBE, "", expires_at=clock.now())
+        except Exception as error:  # noqa: BLE001 - it is tried again
+            self._note_failure(error)
+            return False
+        self._failure = None
+        logger.warning("the store works again; nothing was waiting for it")
+        return True
+
+    async def _look_again(self) -> bool:
+        """Find out what a store that holds something else now has of the live tasks; return whether it told.
+
+        What it lacks is written anew, so that nothing accepted is lost with a file that was replaced.
+        """
+        generation = self.store.generation
+        written_anew = 0
+        for task_id, entry in list(self.live.items()):
+            try:
+                found = await self.store.get(task_id)
+            except Exception as error:  # noqa: BLE001 - it is tried again
+                self._note_failure(error)
+                return False
+            record, before = entry.record, entry.committed
+            owners = {record.owner, before.owner if before is not None else record.owner}
+            if self.live.get(task_id) is not entry or (found is not None and found.owner not in owners):
+                continue  # it has gone meanwhile, or somebody else has it: writing it will tell
+            entry.committed = found
+            if found is None or found.version != entry.record.version:
+                self._dirty[task_id] = entry
+                written_anew += 1
+            elif entry.record.finished:
+                self._dirty.pop(task_id, None)
+                del self.live[task_id]
+        self._generation = generation
+        logger.warning("the store was replaced; %d live tasks are written into it", written_anew)
         return True
 
     def _settle(self, batch: Mapping[str, Entry], changes: Sequence[Change], result: WriteResult) -> None:
@@ -273,9 +348,7 @@ class Journal:
             )  # fmt: skip
 
     def _take_back(self, batch: dict[str, Entry], error: Exception) -> None:
-        if not self._failing:
-            self._failing = True
-            logger.error("the store does not take changes: %s; they are kept and tried again", error)
+        self._note_failure(error)
         self._in_flight = set()
         for task_id, entry in batch.items():
             if entry.withdrawn and entry.committed is None:
@@ -284,12 +357,20 @@ class Journal:
             elif task_id not in self._dirty:
                 self._dirty[task_id] = entry
         waiting, self._current = self._current, None
-        if waiting is None:
-            return
-        if self._next is None:
-            self._next = waiting
-        else:
+        if waiting is not None and self._next is not None:
             self._next.take_over(waiting)
+        elif waiting is not None:
+            self._next = waiting
+        self._tell_outcome()
+
+    def _note_failure(self, error: Exception) -> None:
+        """Say once for each outage what is wrong, with a traceback where nobody foresaw it."""
+        first, self._failure = self._failure is None, str(error) or repr(error)
+        if first:
+            unforeseen = None if isinstance(error, StoreError) else error
+            logger.error(
+                "the store does not take changes: %s; they are kept and tried again", error, exc_info=unforeseen
+            )
 
     # -- events ------------------------------------------------------------------------------------------------------
 

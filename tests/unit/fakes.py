@@ -23,6 +23,10 @@ class RecordingStore:
     persistent = True
 
     def __init__(self) -> None:
+        self.generation = 0
+        self.held: dict[str, TaskRecord] = {}
+        self.probes = 0
+        self.probed = asyncio.Event()
         self.batches: list[list[Change]] = []
         self.errors: list[Exception] = []
         self.result = WriteResult()
@@ -38,6 +42,20 @@ class RecordingStore:
             raise self.errors.pop(0)
         self.batches.append(list(changes))
         return self.result
+
+    async def put_meta(self, key: str, value: str, *, expires_at: float | None = None) -> str:
+        """Count the call, which fails as a write does."""
+        assert key
+        assert expires_at
+        self.probes += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        self.probed.set()
+        return value
+
+    async def get(self, task_id: str) -> TaskRecord | None:
+        """Return what a test put into ``held``."""
+        return self.held.get(task_id)
 
     def statuses(self) -> list[list[str]]:
         """Return the statuses of each batch."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fastapi_taskflow.commit import Commit
 from fastapi_taskflow.errors import StoreError, StoreUnavailableError
 from fastapi_taskflow.journal import Journal
 from fastapi_taskflow.store import WriteResult
@@ -252,3 +253,135 @@ async def test_a_waiter_that_gives_up_disturbs_no_other(journal: Journal, store:
     store.gate.set()
     assert await patient
     assert cancelled.cancelled()
+
+
+async def test_waiters_that_gave_up_in_an_outage_are_not_kept(journal: Journal, store: RecordingStore) -> None:
+    """However long it lasts and however many requests come and go, nothing of them stays."""
+    store.errors = [StoreError("locked")] * 3
+    store.gate.clear()
+    journal.admit([make_entry("a")])
+    commits = [journal.next_commit()]
+    patient = asyncio.create_task(commits[0].wait())
+    for failures_left in (2, 1, 0):
+        store.writing.clear()
+        commits.append(journal.next_commit())
+        assert not any(await asyncio.gather(*(commit.wait(0.001) for commit in commits * 10)))
+        assert sum(commit.waiting for commit in dict.fromkeys(commits)) <= len(commits)
+        store.gate.set()
+        async with asyncio.timeout(10):
+            await store.writing.wait()
+        store.gate.clear()
+        assert len(store.errors) <= failures_left + 1
+    store.gate.set()
+    async with asyncio.timeout(10):
+        assert await patient
+        assert all(await asyncio.gather(*(commit.wait(5) for commit in commits)))
+
+
+async def test_a_commit_that_is_done_keeps_nobody_waiting() -> None:
+    """Whoever comes late goes on at once, also where another commit took the waiters over."""
+    first, second, third = (Commit(asyncio.get_running_loop()) for _ in range(3))
+    second.take_over(first)
+    third.take_over(second)
+    waiting = asyncio.create_task(first.wait(5))
+    await asyncio.sleep(0)
+    assert (first.waiting, third.waiting) == (1, 1)
+    third.done()
+    async with asyncio.timeout(5):
+        assert await waiting
+        assert await first.wait()
+        assert await second.wait()
+        assert await third.wait(0.0)
+
+
+async def test_the_end_of_a_batch_is_told_written_or_not(journal: Journal, store: RecordingStore) -> None:
+    """Who asks for the outcome need not wait for the end of the outage."""
+    store.errors = [StoreError("locked")]
+    store.gate.clear()
+    entry = make_entry("a")
+    assert journal.outcome_of("a") is None
+    journal.admit([entry])
+    commit = journal.next_commit()
+    await store.writing.wait()
+    outcome = journal.outcome_of("a")
+    assert outcome is not None
+    waiting = asyncio.create_task(outcome.wait())
+    await asyncio.sleep(0)
+    assert journal.writing_for > 0
+    store.gate.set()
+    async with asyncio.timeout(5):
+        assert await waiting
+        assert (entry.committed, journal.failure) == (None, "locked")
+        assert await commit.wait()
+    assert (entry.committed, journal.failure, journal.writing_for) == (entry.record, None, 0.0)
+
+
+async def test_a_store_that_nobody_writes_to_is_tried_until_it_works(
+    journal: Journal, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While it seems broken requests may be kept away, so their tasks cannot be what finds out."""
+    store.errors = [StoreError("locked"), StoreError("still locked"), OSError("odd")]
+    entry = make_entry("a")
+    store.gate.clear()
+    journal.admit([entry])
+    journal.next_commit()
+    await store.writing.wait()
+    journal.withdraw(entry)
+    store.gate.set()
+    async with asyncio.timeout(10):
+        await store.probed.wait()
+    assert not journal.failing
+    assert (store.probes, store.batches, journal.live) == (3, [], {})
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert "works again" in caplog.text
+
+
+async def test_what_is_live_is_written_into_a_store_that_was_replaced(journal: Journal, store: RecordingStore) -> None:
+    """What it lacks is new to it; what it has of us goes on from there; what is another's is refused."""
+    lacking, behind, same, taken, ended = (make_entry(task_id) for task_id in "abcde")
+    journal.admit([lacking, behind, same, taken, ended])
+    assert await journal.next_commit().wait()
+    for entry in (lacking, behind, taken):
+        journal.append(entry, lifecycle.start(entry.record, at=2.0, owner="me"))
+    assert await journal.next_commit().wait()
+    ended.record = lifecycle.cancel(ended.record, at=3.0)
+    store.held = {
+        "b": behind.record._replace(version=0, status=TaskStatus.PENDING),
+        "c": same.record,
+        "d": taken.record._replace(owner="other", version=9),
+        "e": ended.record,
+    }
+    store.generation = 1
+    store.batches.clear()
+    journal.append(same, same.record)
+    assert await journal.next_commit().wait()
+    changes = {change.record.task_id: change for change in store.batches[0]}
+    assert set(changes) == {"a", "b", "c"}
+    assert changes["a"].committed is None
+    assert changes["b"].committed == store.held["b"]
+    assert taken.committed is not None
+    assert taken.committed.owner == "me"
+    assert set(journal.live) == {"a", "b", "c", "d"}
+
+
+async def test_a_replaced_store_that_does_not_answer_is_asked_again(
+    journal: Journal, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written before it is known what the store has."""
+    entry = make_entry("a")
+    journal.admit([entry])
+    assert await journal.next_commit().wait()
+    store.batches.clear()
+    errors: list[Exception] = [StoreError("no such table")]
+
+    async def get(_task_id: str) -> None:
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(store, "get", get)
+    store.generation = 1
+    journal.append(entry, lifecycle.start(entry.record, at=2.0, owner="me"))
+    async with asyncio.timeout(5):
+        assert await journal.next_commit().wait()
+    assert [change.committed for change in store.batches[0]] == [None]
+    assert not journal.failing
