@@ -56,7 +56,7 @@ async def run(config: Config) -> Result:
             loading = asyncio.create_task(load.run())
             deadline = began + config.seconds
             await driver.run(plan(config.kills, seed=config.seed, lease=LEASE), deadline=deadline)
-            while len(load.told.accepted) < config.tasks and time.monotonic() < deadline:  # noqa: ASYNC110 - a count
+            while load.told.tasks < config.tasks and time.monotonic() < deadline:  # noqa: ASYNC110 - a count
                 await asyncio.sleep(LOOK_AGAIN)
             load.stop()
             async with asyncio.timeout(LAST_ANSWERS):

@@ -42,7 +42,7 @@ class Told:
     """What the client was told.
 
     Attributes:
-        accepted: The tasks of whole 2xx responses.
+        accepted: The tasks of whole 2xx responses; one whose key was sent again comes again.
         requests: Requests that got one.
         refused: Connections that were refused.
         unavailable: Responses with 503.
@@ -58,6 +58,11 @@ class Told:
     unknown: int = 0
     keys_again: int = 0
     wrong: list[str] = field(default_factory=list)
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks were accepted, each counted once."""
+        return len({each.task_id for each in self.accepted})
 
 
 async def post(port: int, path: str) -> tuple[int, bytes]:

@@ -64,8 +64,8 @@ class Result:
             found.append(f"{len(self.told.wrong)} wrong responses, the first: {self.told.wrong[0]}")
         if self.kills < self.config.kills:
             found.append(f"{self.kills} kills of {self.config.kills} in {self.seconds:.0f} s")
-        if len(self.told.accepted) < max(1, self.config.tasks):
-            found.append(f"{len(self.told.accepted)} tasks of {self.config.tasks} in {self.seconds:.0f} s")
+        if self.told.tasks < max(1, self.config.tasks):
+            found.append(f"{self.told.tasks} tasks of {self.config.tasks} in {self.seconds:.0f} s")
         if self.exit_code not in ENDS_OF_SIGTERM:
             found.append(f"the service ended with {self.exit_code}")
         return found
@@ -75,7 +75,7 @@ def text(result: Result) -> str:
     """Return the report."""
     config, told = result.config, result.told
     counts = counted(result.violations)
-    accepted = len(told.accepted)
+    accepted = told.tasks
     restart = [recovery.after_restart for recovery in result.recoveries]
     kill = [recovery.after_kill for recovery in result.recoveries]
     orphans = sum(recovery.orphans for recovery in result.recoveries)
