@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
     from types import TracebackType
 
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+    from sqlalchemy.orm import Session
+
     from fastapi_taskflow.dispatcher import Dispatcher
+    from fastapi_taskflow.transaction import CarriedTask
 
 logger = logging.getLogger("fastapi_taskflow.background")
 
@@ -53,6 +57,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
         self._closed = False
         self._running: asyncio.Task[None] | None = None
         self._waiting: list[Entry] = []
+        self._carried: list[CarriedTask] = []
         self._ran = 0
         self._watched = False
 
@@ -63,6 +68,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
         *args: Any,
         tags: Sequence[str] = (),
         idempotency_key: str | None = None,
+        session: AsyncSession | AsyncConnection | Session | None = None,
         **kwargs: Any,
     ) -> str:
         """Add ``func(*args, **kwargs)`` as a task, and return its id.
@@ -73,16 +79,26 @@ class ManagedBackgroundTasks(BackgroundTasks):
             tags: Labels to find it by.
             idempotency_key: At most one task of this function with this key is ever stored; for a second one the first
                 one's id is returned, and nothing runs.
+            session: A SQLAlchemy session or connection on the tasks' own database. The task becomes part of its
+                transaction: it begins with the commit, without waiting for the response, and a rollback undoes it.
             **kwargs: Its keyword arguments.
 
         Raises:
             TaskArgumentError: If an argument cannot be stored. Nothing was added.
-            ConfigurationError: If tags or key are of the wrong type, or the request is over.
+            ConfigurationError: If tags, key or session are of the wrong type, the session is on another database, or
+                the request is over.
         """
         if self._closed:
             msg = "this request is over, nobody would run the task: use `await task_manager.enqueue(…)` instead"
             raise ConfigurationError(msg)
+        transactions = self._dispatcher.transactions
+        carrier = None if session is None else transactions.carrier(session)
         entry = self._dispatcher.prepare(func, args, kwargs, tags=tags, idempotency_key=idempotency_key)
+        if carrier is not None:
+            carried = transactions.add(entry, carrier)
+            self._carried.append(carried)
+            self.tasks.append(carried)
+            return entry.record.task_id
         if not self._watched:
             self._watch()
         self._waiting.append(entry)
@@ -106,6 +122,9 @@ class ManagedBackgroundTasks(BackgroundTasks):
         """
         if self._running is not None or self._ran < len(self.tasks):
             await self()
+        for carried in self._carried:
+            # Those whose transaction was committed after their turn, in the exit code of a dependency.
+            await carried()
         self._closed = True
 
     def abandon(self, reason: str) -> None:

@@ -22,6 +22,7 @@ from fastapi_taskflow.task.arguments import checked_key, checked_tags, require_c
 from fastapi_taskflow.task.event import EventKind, TaskEvent
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus, keyed_task_id, new_task_id
 from fastapi_taskflow.task.registry import split_call
+from fastapi_taskflow.transaction import Transactions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +40,10 @@ logger = logging.getLogger("fastapi_taskflow.dispatcher")
 RETRYABLE: Final = frozenset({TaskStatus.FAILED, TaskStatus.INTERRUPTED, TaskStatus.CANCELLED, TaskStatus.REJECTED})
 CANCEL_NOTICE: Final = 1.0
 """Seconds that a cancel request waits for a running async task to end, so that its answer can say so."""
+
+ELSEWHERE_NOTICE: Final = 1.5
+ELSEWHERE_POLL: Final = 0.1
+"""The same, in which another instance has to end it; and how often the store is looked at meanwhile."""
 
 CROWDED: Final = 1_000
 """Waiting changes at which even a store that keeps nothing is waited for: whoever adds tasks in a loop is slowed."""
@@ -60,6 +65,7 @@ class Dispatcher:
 
     Attributes:
         owner: The id of this instance, new with each start.
+        transactions: Takes what is added within a transaction of the user's.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class Dispatcher:
     ) -> None:
         self.engine = engine
         self.owner = ""
+        self.transactions = Transactions(journal, engine, lambda: self.owner)
         self._journal = journal
         self._registry = registry
         self._tracing = tracing
@@ -275,23 +282,46 @@ class Dispatcher:
     # -- by hand -----------------------------------------------------------------------------------------------------
 
     async def cancel(self, task_id: str) -> TaskRecord:
-        """Cancel a task; return its record as it is then.
+        """Cancel a task, wherever it is; return its record as it is then.
 
         A pending one does not start. A running async one gets ``CancelledError``. A running sync one is asked through
-        its context's ``cancelled`` and stays ``running`` until it really ends.
+        its context's ``cancelled`` and stays ``running`` until it really ends. Another instance that holds the task is
+        asked to do it, which takes up to a second.
 
         Raises:
             TaskNotFoundError: If there is no such task.
-            InvalidTransitionError: If it has ended, or runs in another process.
+            InvalidTransitionError: If it has ended.
+        """
+        if await self.cancel_here(task_id):
+            record = await self._journal.get(task_id)
+        else:
+            record = await self._cancel_elsewhere(task_id)
+        if record is None:
+            raise TaskNotFoundError(task_id)
+        return record
+
+    async def _cancel_elsewhere(self, task_id: str) -> TaskRecord | None:
+        store = self._journal.store
+        record = await store.get(task_id)
+        if record is None:
+            return None
+        lifecycle.target(record.status, lifecycle.Transition.CANCEL)
+        await store.ask_to_cancel(task_id)
+        deadline = time.monotonic() + ELSEWHERE_NOTICE
+        while record is not None and not record.finished and time.monotonic() < deadline:
+            await asyncio.sleep(ELSEWHERE_POLL)
+            record = await store.get(task_id)
+        return record
+
+    async def cancel_here(self, task_id: str) -> bool:
+        """Cancel a task that this instance holds, as `cancel` says; return whether it holds it.
+
+        Raises:
+            InvalidTransitionError: If it has ended.
         """
         entry = self._journal.live.get(task_id)
         if entry is None or entry.lost:
-            record = await self._journal.store.get(task_id)
-            if record is None:
-                raise TaskNotFoundError(task_id)
-            lifecycle.target(record.status, lifecycle.Transition.CANCEL)
-            msg = f"task {task_id} is held by another instance ({record.owner}), which alone can cancel it"
-            raise InvalidTransitionError(msg)
+            return False
         lifecycle.target(entry.record.status, lifecycle.Transition.CANCEL)
         if entry.record.status is TaskStatus.PENDING:
             now = clock.now()
@@ -300,7 +330,7 @@ class Dispatcher:
             self._journal.publish(TaskEvent(EventKind.FINISHED, record, now))
             self.keep_call(entry)
             await self._committed([self._journal.next_commit()], [])
-            return entry.record
+            return True
         entry.cancel_requested = True
         if entry.context is not None:
             entry.context.request_cancel()
@@ -309,7 +339,7 @@ class Dispatcher:
             entry.runner.cancel()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), CANCEL_NOTICE)
-        return entry.record
+        return True
 
     async def retry(self, task_id: str) -> TaskRecord:
         """Run an unsuccessful task again, as a new task in a new trace linked to the old one; return the new record.

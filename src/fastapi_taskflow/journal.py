@@ -23,7 +23,7 @@ from fastapi_taskflow.task.event import EventKind, TaskEvent
 from fastapi_taskflow.task.record import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from fastapi_taskflow.entry import Entry
     from fastapi_taskflow.observer import Observer
@@ -117,6 +117,19 @@ class Journal:
         self.live.clear()
         self._dirty.clear()
         return done
+
+    @property
+    def running(self) -> bool:
+        """Whether it writes: between ``start`` and the end of ``stop``."""
+        return self._flusher is not None
+
+    def call_soon(self, callback: Callable[..., object], *args: object) -> None:
+        """Have ``callback`` called on the loop; may be called from any thread.
+
+        Raises:
+            RuntimeError: If the loop is closed, or there never was one.
+        """
+        self._running_loop().call_soon_threadsafe(callback, *args)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -341,11 +354,18 @@ class Journal:
             entry.context.request_cancel()
             if entry.runner is not None:
                 entry.runner.cancel()
-        if stale:
+        if stale and entry.admitted:
             logger.warning(
                 "task %s (%s) was taken over by another instance; this one's %s is not kept",
                 record.task_id, record.func_name, record.status.value,
             )  # fmt: skip
+
+    def keep_only(self, owned: Collection[str], *, owner: str) -> None:
+        """Give up what the store held for ``owner``, this instance, and holds no more."""
+        for task_id, entry in list(self.live.items()):
+            held = entry.committed is not None and entry.committed.owner == owner
+            if held and task_id not in owned and not entry.record.finished:
+                self._drop(entry, entry.record, stale=True)
 
     def _take_back(self, batch: dict[str, Entry], error: Exception) -> None:
         self._note_failure(error)

@@ -19,6 +19,7 @@ from fastapi_taskflow.executors.coroutine import CoroutineExecutor
 from fastapi_taskflow.executors.thread import ThreadExecutor
 from fastapi_taskflow.injection import Installation, RequestTasks
 from fastapi_taskflow.journal import Journal
+from fastapi_taskflow.lease import Lease
 from fastapi_taskflow.middleware import TaskMiddleware
 from fastapi_taskflow.runner import Runner
 from fastapi_taskflow.runtime import Runtime
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
     from prometheus_client import CollectorRegistry
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+    from sqlalchemy.orm import Session
 
     from fastapi_taskflow.observer import Observer
     from fastapi_taskflow.store import Store
@@ -79,6 +82,9 @@ class TaskManager:
         max_finished: Finished tasks that the memory store remembers.
         commit_timeout: Seconds that a request waits for its tasks to be stored before it fails with 503.
         shutdown_timeout: Seconds that running tasks have to finish at shutdown.
+        lease: Seconds without a sign of life after which another instance takes this one's tasks. One whose process has
+            gone from this host is found within a second, whatever the lease.
+        max_recoveries: How often a task may be cut off by the end of its process before it is parked as failed.
         serializer: For arguments of types that are not supported, such as ``PickleSerializer()``.
         synchronous: SQLite's ``synchronous``: ``NORMAL`` survives a crash of the process, ``FULL`` a power loss too.
         capture_spans: Keep the app's own spans that run under a task with its record.
@@ -109,6 +115,8 @@ class TaskManager:
         max_finished: int = 10_000,
         commit_timeout: float = 5.0,
         shutdown_timeout: float = 30.0,
+        lease: float = 15.0,
+        max_recoveries: int = 3,
         serializer: Serializer | None = None,
         synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
         capture_spans: bool = True,
@@ -125,6 +133,8 @@ class TaskManager:
             max_concurrent_tasks=max_concurrent_tasks,
             commit_timeout=commit_timeout,
             shutdown_timeout=shutdown_timeout,
+            lease=lease,
+            max_recoveries=max_recoveries,
         )
         self.store: Store = _store_from(
             snapshot_db, snapshot_backend, max_finished=max_finished, synchronous=synchronous
@@ -170,7 +180,8 @@ class TaskManager:
             linger=LINGER if self.store.persistent else LINGER_IN_MEMORY,
             on_flush=self.prometheus.observe_flush,
         )
-        engine = LocalEngine(max_concurrent_tasks)
+        held = Lease(self.settings.lease if self.store.persistent else None)
+        engine = LocalEngine(max_concurrent_tasks, held)
         calls = Calls(self.registry, serializer)
         self.dispatcher = Dispatcher(
             self.journal,
@@ -183,6 +194,7 @@ class TaskManager:
         runner = Runner(
             self.journal,
             tracing,
+            lease=held,
             coroutines=CoroutineExecutor(),
             threads=ThreadExecutor(self.settings.max_sync_threads),
             on_end=self.dispatcher.keep_call,
@@ -196,6 +208,7 @@ class TaskManager:
             self.registry,
             calls,
             pump,
+            held,
             self.settings,
         )
 
@@ -241,6 +254,7 @@ class TaskManager:
         *args: Any,
         tags: Sequence[str] = (),
         idempotency_key: str | None = None,
+        session: AsyncSession | AsyncConnection | Session | None = None,
         **kwargs: Any,
     ) -> str:
         """Add ``func(*args, **kwargs)`` as a task from outside of a request; return its id once it is stored.
@@ -250,17 +264,23 @@ class TaskManager:
             *args: Its positional arguments.
             tags: Labels to find it by.
             idempotency_key: At most one task of this function with this key is ever stored.
+            session: A SQLAlchemy session or connection on the tasks' own database. The task becomes part of its
+                transaction: its row is inserted now, it runs as soon as that is committed, and a rollback undoes it.
             **kwargs: Its keyword arguments.
 
         Raises:
             TaskArgumentError: If an argument cannot be stored.
             StoreUnavailableError: If the store did not commit in time; nothing was kept.
+            ConfigurationError: If ``session`` is of the wrong type, or on another database.
             NotStartedError: If the manager is not started.
         """
         dispatcher = self._dispatcher_or_none()
         if dispatcher is None:
             raise NotStartedError(injection.NOT_STARTED)
+        carrier = None if session is None else dispatcher.transactions.carrier(session)
         entry = dispatcher.prepare(func, args, kwargs, tags=tags, idempotency_key=idempotency_key, source="manual")
+        if carrier is not None:
+            return await dispatcher.transactions.enqueue(entry, carrier)
         return await dispatcher.enqueue(entry)
 
     async def get_tasks(self, request: Request, background_tasks: BackgroundTasks) -> ManagedBackgroundTasks:

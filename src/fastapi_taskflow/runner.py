@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.entry import Entry
     from fastapi_taskflow.executor import Executor
     from fastapi_taskflow.journal import Journal
+    from fastapi_taskflow.lease import Lease
     from fastapi_taskflow.observer import AttemptSpan, Tracing
     from fastapi_taskflow.task.definition import TaskDefinition
     from fastapi_taskflow.task.record import LogEntry, SpanFact, TaskRecord
@@ -53,6 +54,7 @@ class Runner:
     Args:
         journal: Where records go.
         tracing: Makes the process span.
+        lease: Nothing starts while it is not held.
         coroutines: Runs async functions.
         threads: Runs sync functions.
         on_end: Told of an entry whose task has ended.
@@ -66,12 +68,14 @@ class Runner:
         journal: Journal,
         tracing: Tracing,
         *,
+        lease: Lease,
         coroutines: Executor,
         threads: Executor,
         on_end: Callable[[Entry], None],
     ) -> None:
         self._journal = journal
         self._tracing = tracing
+        self._lease = lease
         self._coroutines = coroutines
         self._threads = threads
         self.owner = ""
@@ -82,6 +86,8 @@ class Runner:
 
         What is not pending any more (cancelled, taken over) is left alone.
         """
+        while not self._lease.held:
+            await self._lease.regained()
         waiting = entry.record
         if waiting.status is not TaskStatus.PENDING or entry.lost or entry.withdrawn:
             return None

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from fastapi_taskflow.errors import StoreError
 from fastapi_taskflow.services.heartbeat import Heartbeat, this_instance
+from fastapi_taskflow.services.inbox import Inbox
+from fastapi_taskflow.services.liveness import Liveness
 from fastapi_taskflow.services.recovery import Recovery
 from fastapi_taskflow.services.retention import Retention
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.dispatcher import Dispatcher
     from fastapi_taskflow.engine import Engine
     from fastapi_taskflow.journal import Journal
+    from fastapi_taskflow.lease import Lease
     from fastapi_taskflow.runner import Runner
     from fastapi_taskflow.settings import Settings
     from fastapi_taskflow.store import Instance, Store
@@ -56,6 +59,7 @@ class Runtime:
         registry: The known functions.
         calls: Restores calls.
         pump: Feeds the user's observers.
+        lease: Kept by this process's signs of life.
         settings: The manager's settings.
 
     Attributes:
@@ -74,6 +78,7 @@ class Runtime:
         registry: Registry,
         calls: Calls,
         pump: ObserverPump,
+        lease: Lease,
         settings: Settings,
     ) -> None:
         self._store = store
@@ -84,9 +89,10 @@ class Runtime:
         self._registry = registry
         self._calls = calls
         self._pump = pump
+        self._lease = lease
         self._settings = settings
+        self._heartbeat: Heartbeat | None = None
         self._services: list[Service] = []
-        self._me: Instance | None = None
         self._all_ended = True
         self.retention_days = settings.retention_days
         self.openers: list[Callable[[], None]] = []
@@ -98,13 +104,15 @@ class Runtime:
         Raises:
             StoreError: If the store cannot be opened; then nothing stays open.
         """
+        me = this_instance()
         try:
             await self._store.open()
+            if self._store.persistent:
+                await self._go_live(me)
         except BaseException:
             await self._store.close()
             raise
-        self._me = this_instance()
-        self._dispatcher.owner = self._runner.owner = self._me.instance_id
+        self._dispatcher.owner = self._runner.owner = me.instance_id
         self._all_ended = True
         self._journal.start()
         self._engine.hold()
@@ -119,7 +127,8 @@ class Runtime:
             StoreError: If the store fails.
         """
         self._engine.start(self._runner.run)
-        self._services = self._make_services()
+        if self.retention_days is not None:
+            self._services.append(Retention(self._store, days=self.retention_days))
         for service in self._services:
             await service.start()
 
@@ -146,6 +155,9 @@ class Runtime:
     async def close(self) -> None:
         """Store everything, and close the store."""
         try:
+            if self._heartbeat is not None:
+                await self._heartbeat.stop()
+                self._heartbeat = None
             if await self._journal.stop(within=FLUSH_WAIT) and self._store.persistent and self._all_ended:
                 await self._store.forget(self._dispatcher.owner)
         except StoreError as error:
@@ -156,16 +168,15 @@ class Runtime:
             finally:
                 await self._store.close()
 
-    def _make_services(self) -> list[Service]:
-        services: list[Service] = []
-        if self._store.persistent and self._me is not None:
-            settings, me = self._settings, self._me
-            services += [
-                Heartbeat(self._store, me, lease=settings.lease),
-                Recovery(
-                    self._store, self._journal, self._engine, self._registry, self._calls, settings=settings, me=me
-                ),
-            ]
-        if self.retention_days is not None:
-            services.append(Retention(self._store, days=self.retention_days))
-        return services
+    async def _go_live(self, me: Instance) -> None:
+        """Show a sign of life before the first task: whoever owns one without it counts as dead."""
+        store, settings = self._store, self._settings
+        liveness = Liveness(me, settings.lease)
+        heartbeat = Heartbeat(store, self._journal, me, lease=self._lease, liveness=liveness, seconds=settings.lease)
+        await heartbeat.start()
+        self._heartbeat = heartbeat
+        recovery = Recovery(
+            store, self._journal, self._engine, self._registry, self._calls,
+            settings=settings, liveness=liveness, lease=self._lease, me=me,
+        )  # fmt: skip
+        self._services = [recovery, Inbox(store, self._dispatcher, me)]

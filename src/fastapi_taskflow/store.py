@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fastapi_taskflow.task.record import TaskRecord, TaskStatus
+
+    OnCommit = Callable[[Sequence["Ride"], Callable[[], bool]], None]
+    """Told of rides that are committed, or are about to be while the function given with them says True.
+
+    It may be called on any thread, and must not raise.
+    """
 
 DURATION_BOUNDS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
     1800.0,
 )  # fmt: skip
 """Upper bounds, in seconds, of the duration histogram that a store keeps per function."""
+
+
+OWNERLESS_GRACE = 2.0
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +128,9 @@ class Instance:
         pid_started: When that process started, in clock ticks since boot; 0 where it cannot be told. With ``pid``
             it names a process even when the pid is used again.
         started_at: Seconds since the Unix epoch.
-        heartbeat_at: The last sign of life, seconds since the Unix epoch.
+        heartbeat_at: The last sign of life, seconds since the Unix epoch by the store's clock: a database server's own,
+            where there is one.
+        age: Seconds since that sign by the same clock, when it was read.
     """
 
     instance_id: str
@@ -127,6 +139,7 @@ class Instance:
     pid_started: int
     started_at: float
     heartbeat_at: float
+    age: float = 0.0
 
 
 class Store(Protocol):
@@ -179,19 +192,112 @@ class Store(Protocol):
         """
 
     async def beat(self, instance: Instance) -> None:
-        """Write the instance's row, new or not."""
+        """Write the instance's row, new or not, with the store's time as its sign of life."""
 
     async def instances(self) -> Sequence[Instance]:
         """Return all instances that have a row."""
 
-    async def forget(self, instance_id: str) -> None:
-        """Delete the instance's row. Its tasks keep their owner."""
+    async def forget(self, instance_id: str, *, beat: float | None = None) -> None:
+        """Delete the instance's row, if its last sign of life still is ``beat``. Its tasks keep their owner.
 
-    async def orphans(self, live: frozenset[str], *, limit: int) -> Sequence[TaskRecord]:
-        """Return at most ``limit`` whole pending or running records whose owner is none of ``live``, oldest first."""
+        Args:
+            instance_id: Whose row.
+            beat: The ``heartbeat_at`` by which it counts as dead; None deletes the row whatever it says.
+        """
+
+    async def claim(self, owner: str, dead: Mapping[str, float], *, limit: int) -> Sequence[TaskRecord]:
+        """Make ``owner`` the owner of pending and running tasks of nobody who lives, in one step; oldest first.
+
+        Two instances that claim at once never get the same task. One without an owner that was created less than
+        `OWNERLESS_GRACE` ago is left to the instance that has just added it. Tasks whose owner has no row are taken.
+
+        Args:
+            owner: Who claims. Its own tasks are left alone.
+            dead: Instances that count as dead, each with the ``heartbeat_at`` it was judged by. One that has beaten
+                since is not dead after all, and its tasks are left alone.
+            limit: Records at most.
+
+        Returns:
+            The whole records as they are now stored: status unchanged, ``version`` one higher, owned by ``owner``.
+        """
+
+    async def owned(self, owner: str) -> frozenset[str]:
+        """Return the ids of an instance's pending and running tasks. For rare use: the cost grows with their number."""
+
+    async def changes(self, since: float, *, limit: int) -> Sequence[TaskRecord]:
+        """Return records that are live, or were added or ended at ``since`` or later; heavy fields may be left out.
+
+        At most ``limit`` of each of the three, the newest first of those added or ended.
+        """
+
+    async def ask_to_cancel(self, task_id: str) -> None:
+        """Leave a request for the owner of a task, whoever it is when it looks. Harmless when there is one already."""
+
+    async def asked_to_cancel(self, owner: str) -> Sequence[str]:
+        """Take the requests for the tasks of ``owner``; return the tasks' ids. Those for ended tasks are dropped."""
+
+    async def signalled(self, within: float) -> bool:
+        """Wait until another instance may have left something for this one; at most ``within`` seconds.
+
+        Returns:
+            Whether there was a signal. A store without signals waits and returns False.
+        """
+
+    async def save_numbers(self, instance_id: str, host: str, numbers: str) -> None:
+        """Keep an instance's metrics for the other workers of its host, in place of its earlier ones."""
+
+    async def numbers(self, host: str) -> Mapping[str, str]:
+        """Return the kept metrics of a host, by instance id."""
+
+    async def merge_numbers(
+        self, host: str, gone: Sequence[str], into: str, merge: Callable[[Sequence[str]], str]
+    ) -> None:
+        """Put the metrics of instances that are gone together, in one step that no other worker can do as well.
+
+        Args:
+            host: Whose.
+            gone: Instance ids.
+            into: The key under which the sum is kept from now on; its old value is part of the sum.
+            merge: Makes one text of several.
+        """
 
     async def get_meta(self, key: str) -> str | None:
         """Return a small setting shared by all instances, or None."""
 
     async def put_meta(self, key: str, value: str, *, expires_at: float | None = None) -> str:
         """Keep a small setting if the key is free or expired; return the value that the store now holds."""
+
+
+class Ride(Protocol):
+    """A new task on its way through a transaction of the user's.
+
+    Attributes:
+        record: As it is stored. The time of its creation is set to that of the commit.
+    """
+
+    record: TaskRecord
+
+
+class Carrier(Protocol):
+    """A session or connection of the user's, which puts new tasks into its current transaction.
+
+    A task whose transaction or savepoint is rolled back is forgotten.
+    """
+
+    async def insert(self, ride: Ride) -> bool:
+        """Insert the task's row now; return False if its key is taken, and then forget it."""
+
+    def insert_at_commit(self, ride: Ride) -> None:
+        """Have the task's row inserted just before the commit; if its key is taken then, it is forgotten. No I/O."""
+
+
+@runtime_checkable
+class CarryingStore(Protocol):
+    """A store in a database that the user's own transactions may reach."""
+
+    def carrier(self, session: object, on_commit: OnCommit) -> Carrier:
+        """Return what puts tasks into the transaction of ``session``.
+
+        Raises:
+            ConfigurationError: If ``session`` is not of a known type, or not in the same database.
+        """

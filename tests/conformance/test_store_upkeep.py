@@ -2,36 +2,137 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import time
+from collections.abc import Sequence
 
 import pytest
 
-from fastapi_taskflow.store import Change, Instance, Store, TaskQuery
+from fastapi_taskflow.store import OWNERLESS_GRACE, Change, Instance, Store, TaskQuery
 from fastapi_taskflow.task.record import FINISHED, LIVE, TaskStatus
 from tests.conformance.conftest import Add, held
 
 S = TaskStatus
 
 
-async def test_orphans_are_live_tasks_of_others_oldest_first(store: Store, add: Add) -> None:
-    """Whole records, pending or running, whose owner is none of the living."""
-    old = (await add(owner="dead", payload="p"))[0]
-    await add(owner="alive")
-    await add(owner="dead", status=S.INTERRUPTED)
+def instance(name: str) -> Instance:
+    """An instance of that id."""
+    return Instance(name, "host", 1, 2, 3.0, 4.0)
+
+
+async def beat_of(store: Store, name: str) -> float:
+    """The last sign of life of an instance."""
+    return next(each.heartbeat_at for each in await store.instances() if each.instance_id == name)
+
+
+async def test_a_claim_takes_the_live_tasks_of_the_dead_oldest_first(store: Store, add: Add) -> None:
+    """Whole records, pending or running, whose owner is judged dead or has no row."""
+    for name in ("me", "alive", "dead"):
+        await store.beat(instance(name))
+    old = (await add(owner="dead", payload="p", retry_of="before"))[0]
+    for facts in ({"owner": "alive"}, {"owner": "me"}, {"owner": "dead", "status": S.INTERRUPTED}):
+        await add(**facts)
     await add(owner="dead", status=S.SUCCESS)
-    young = (await add(owner="", status=S.RUNNING))[0]
-    found = await store.orphans(frozenset({"alive", "other"}), limit=10)
-    assert [record.task_id for record in found] == [old.task_id, young.task_id]
-    assert found[0] == await store.get(old.task_id)
-    assert [record.task_id for record in await store.orphans(frozenset({"alive"}), limit=1)] == [old.task_id]
-    assert len(await store.orphans(frozenset(), limit=10)) == 3
+    young = (await add(owner="nobody", status=S.RUNNING))[0]
+    dead = {"dead": await beat_of(store, "dead")}
+    assert [each.task_id for each in await store.claim("me", dead, limit=1)] == [old.task_id]
+    found = await held(store, old.task_id)
+    assert found == old._replace(owner="me", version=2, payload=found.payload)
+    assert [each.task_id for each in await store.claim("me", dead, limit=10)] == [young.task_id]
+    assert await store.claim("me", dead, limit=10) in ([], ())
+    assert await store.owned("me") >= {old.task_id, young.task_id}
 
 
-async def test_orphan_that_finished_is_none_any_more(store: Store, add: Add) -> None:
+async def test_a_claim_leaves_one_that_has_beaten_since(store: Store, add: Add) -> None:
+    """It was judged by an older sign of life."""
+    await store.beat(instance("slow"))
+    await add(owner="slow")
+    judged = {"slow": await beat_of(store, "slow") - 1.0}
+    assert not await store.claim("me", judged, limit=10)
+
+
+async def test_what_was_claimed_is_fenced(store: Store, add: Add) -> None:
+    """The old owner's result is refused, the new owner's is taken."""
+    (record,) = await add(owner="slow", status=S.RUNNING)
+    (claimed,) = await store.claim("me", {}, limit=10)
+    late = await store.write([Change(record.evolve(status=S.SUCCESS, end_time=1.0), record)])
+    assert late.stale == {record.task_id}
+    assert not (await store.write([Change(claimed.evolve(status=S.FAILED, end_time=1.0), claimed)])).stale
+    assert (await held(store, record.task_id)).status is S.FAILED
+
+
+async def test_what_finished_is_not_claimed(store: Store, add: Add) -> None:
     """The sweep does not see what has ended since."""
     (record,) = await add(owner="dead")
     await store.write([Change(record.evolve(status=S.CANCELLED, end_time=1.0), record)])
-    assert await store.orphans(frozenset(), limit=10) == []
+    assert not await store.claim("me", {}, limit=10)
+
+
+async def test_a_new_task_without_an_owner_is_left_to_who_added_it(store: Store, add: Add) -> None:
+    """For a moment; then anybody takes it."""
+    await add(owner="", created_at=time.time())
+    assert not await store.claim("me", {}, limit=10)
+    (old,) = await add(owner="", created_at=time.time() - OWNERLESS_GRACE - 1)
+    assert [each.task_id for each in await store.claim("me", {}, limit=10)] == [old.task_id]
+
+
+async def test_two_that_claim_at_once_share(store: Store, add: Add) -> None:
+    """Nobody gets what another got."""
+    ids = {record.task_id for record in await add(40, owner="dead")}
+    for number in range(4):
+        await store.beat(instance(f"i{number}"))
+    found = await asyncio.gather(*(store.claim(f"i{number}", {}, limit=10) for number in range(4)))
+    names = [each.task_id for claimed in found for each in claimed]
+    assert len(names) == len(set(names))
+    assert set(names) <= ids
+    assert {each.owner for claimed in found for each in claimed} <= {f"i{number}" for number in range(4)}
+
+
+async def test_a_request_to_cancel_reaches_the_owner_once(store: Store, add: Add) -> None:
+    """Whoever it is by then; requests for what has ended are dropped."""
+    mine, theirs = (await add(owner="me"))[0], (await add(owner="other", status=S.RUNNING))[0]
+    (over,) = await add(owner="me", status=S.SUCCESS)
+    for task_id in (mine.task_id, mine.task_id, theirs.task_id, over.task_id, "unknown"):
+        await store.ask_to_cancel(task_id)
+    assert list(await store.asked_to_cancel("me")) == [mine.task_id]
+    assert list(await store.asked_to_cancel("me")) == []
+    await store.claim("me", {}, limit=10)
+    assert list(await store.asked_to_cancel("me")) == [theirs.task_id]
+
+
+async def test_changes_are_what_lives_and_what_is_new(store: Store, add: Add) -> None:
+    """Old ones that ended long ago are not in it."""
+    (lives,) = await add()
+    (since,) = await add(status=S.SUCCESS, end_time=2_000_000_000.0)
+    await add(status=S.SUCCESS, end_time=1_700_000_500.0)
+    (added,) = await add(status=S.FAILED, created_at=1_900_000_000.0, end_time=1_900_000_001.0)
+    found = await store.changes(1_800_000_000.0, limit=10)
+    assert {each.task_id for each in found} == {lives.task_id, since.task_id, added.task_id}
+    assert {each.task_id: each.version for each in found}[lives.task_id] == 1
+
+
+async def test_numbers_of_a_host_are_kept_and_merged(store: Store) -> None:
+    """What is gone is put together once, and counts on under another name."""
+    for name, text in (("a", "1"), ("b", "2"), ("b", "3"), ("c", "4")):
+        await store.save_numbers(name, "here", text)
+    await store.save_numbers("z", "there", "9")
+    assert await store.numbers("here") == {"a": "1", "b": "3", "c": "4"}
+
+    def add_up(texts: Sequence[str]) -> str:
+        return str(sum(map(int, texts)))
+
+    await store.merge_numbers("here", ["a", "b", "never"], "gone", add_up)
+    await store.merge_numbers("here", ["a", "b"], "gone", add_up)
+    assert await store.numbers("here") == {"c": "4", "gone": "4"}
+    await store.merge_numbers("here", ["c"], "gone", add_up)
+    assert await store.numbers("here") == {"gone": "8"}
+    assert await store.numbers("there") == {"z": "9"}
+
+
+async def test_a_wait_for_signals_ends(store: Store) -> None:
+    """Also without any."""
+    assert await store.signalled(0.01) is False
 
 
 @pytest.mark.parametrize("status", sorted(FINISHED - {S.INTERRUPTED}))
@@ -77,16 +178,26 @@ async def test_pruned_key_is_free_again(store: Store, add: Add) -> None:
 
 async def test_instances_beat_and_are_forgotten(store: Store, add: Add) -> None:
     """One row an instance, its newest sign of life; its tasks keep their owner."""
-    first = Instance("a", "host", 1, 2, 3.0, 4.0)
-    later = Instance("a", "host", 1, 2, 3.0, 9.5)
-    other = Instance("b", "host", 2, 0, 3.0, 5.0)
     (task,) = await add(owner="a")
-    for instance in (first, other, later):
-        await store.beat(instance)
-    assert sorted(await store.instances(), key=lambda one: one.instance_id) == [later, other]
-    await store.forget("a")
+    for name in ("a", "b"):
+        await store.beat(instance(name))
+    first = await beat_of(store, "a")
+    assert abs(first - time.time()) < 60
+    while await beat_of(store, "a") == first:
+        await store.beat(instance("a"))
+    second = await beat_of(store, "a")
+    assert second > first
+    rows = {each.instance_id: each for each in await store.instances()}
+    assert set(rows) == {"a", "b"}
+    assert all(0 <= each.age < 60 for each in rows.values())
+    assert dataclasses.replace(rows["a"], heartbeat_at=4.0, age=0.0) == instance("a")
+    await store.forget("a", beat=first)
+    assert len(await store.instances()) == 2
+    await store.forget("a", beat=second)
     await store.forget("nobody")
-    assert list(await store.instances()) == [other]
+    assert [each.instance_id for each in await store.instances()] == ["b"]
+    await store.forget("b")
+    assert not await store.instances()
     assert (await held(store, task.task_id)).owner == "a"
 
 

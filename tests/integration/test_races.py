@@ -193,18 +193,18 @@ async def test_a_failed_start_leaves_nothing_behind(tmp_path: Path) -> None:
     manager = TaskManager(snapshot_db=tmp_path / "tasks.db")
     app = FastAPI()
     manager.init_app(app)
-    orphans = manager.store.orphans
+    claim = manager.store.claim
 
     async def broken(*_: Any, **__: Any) -> Any:
         msg = "no"
         raise StoreUnavailableError(msg)
 
-    manager.store.orphans = broken  # type: ignore[method-assign]
+    manager.store.claim = broken  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailableError):
         async with serving(app):
             pytest.fail("it must not start")
     assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("taskflow")] == []
-    manager.store.orphans = orphans  # type: ignore[method-assign]
+    manager.store.claim = claim  # type: ignore[method-assign]
     async with serving(app):
         assert len(await manager.store.instances()) == 1
 

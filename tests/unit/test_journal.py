@@ -150,6 +150,7 @@ async def test_a_refused_change_ends_the_entry_here(
 ) -> None:
     """Another instance owns the task now: nothing more of it is written, and the operator is told."""
     entry = make_entry("a")
+    entry.admitted = True
     journal.admit([entry])
     await journal.next_commit().wait()
     store.result = WriteResult(stale=frozenset({"a"}))
@@ -253,6 +254,19 @@ async def test_a_waiter_that_gives_up_disturbs_no_other(journal: Journal, store:
     store.gate.set()
     assert await patient
     assert cancelled.cancelled()
+
+
+async def test_what_others_have_taken_is_given_up(journal: Journal) -> None:
+    """But for what is not stored yet, what has ended here, and what was nobody's."""
+    kept, lost, ended, nobodys, new = (make_entry(name) for name in ("kept", "lost", "ended", "nobodys", "new"))
+    nobodys.record = nobodys.record._replace(owner="")
+    journal.admit([kept, lost, ended, nobodys])
+    await journal.next_commit().wait()
+    journal.append(ended, lifecycle.cancel(ended.record, at=2.0))
+    journal.admit([new])
+    journal.keep_only({"kept"}, owner="me")
+    assert [entry.lost for entry in (kept, lost, ended, nobodys, new)] == [False, True, False, False, False]
+    assert "lost" not in journal.live
 
 
 async def test_waiters_that_gave_up_in_an_outage_are_not_kept(journal: Journal, store: RecordingStore) -> None:

@@ -11,6 +11,7 @@ from fastapi_taskflow.engines.local import LocalEngine
 from fastapi_taskflow.executors.coroutine import CoroutineExecutor
 from fastapi_taskflow.executors.thread import ThreadExecutor
 from fastapi_taskflow.journal import Journal
+from fastapi_taskflow.lease import Lease
 from fastapi_taskflow.runner import Runner
 from fastapi_taskflow.task.context import get_task_context, task_log
 from fastapi_taskflow.task.definition import TaskDefinition
@@ -83,6 +84,7 @@ class Bench:
         self.runner = Runner(
             self.journal,
             self.tracing,
+            lease=Lease(None),
             coroutines=CoroutineExecutor(),
             threads=ThreadExecutor(2),
             on_end=self.ended.append,

@@ -17,8 +17,11 @@ from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine
 from contextvars import Context, copy_context
 from sys import getrefcount
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import getweakrefcount
+
+if TYPE_CHECKING:
+    from fastapi_taskflow.lease import Lease
 
 _NOTHING: Final = object()
 
@@ -26,9 +29,10 @@ _NOTHING: Final = object()
 class _Rest(Coroutine[Any, Any, None]):
     """What an asyncio task drives: nothing at first, then what is left of a coroutine after its first step."""
 
-    __slots__ = ("_context", "_coroutine", "_idle", "_needed", "_waits_for")
+    __slots__ = ("_context", "_coroutine", "_idle", "_lease", "_needed", "_waits_for")
 
-    def __init__(self) -> None:
+    def __init__(self, lease: Lease | None) -> None:
+        self._lease = lease
         self._coroutine: Coroutine[Any, Any, None] | None = None
         self._context = Context()
         self._waits_for: Any = _NOTHING
@@ -54,14 +58,18 @@ class _Rest(Coroutine[Any, Any, None]):
         if self._coroutine is None:
             return self._wait_for_work()
         waits_for, self._waits_for = self._waits_for, _NOTHING
-        return self._context.run(self._coroutine.send, value) if waits_for is _NOTHING else waits_for
+        if waits_for is not _NOTHING:
+            return waits_for
+        if self._lease is not None and self._lease.frozen:
+            # What it would do next may be somebody else's to do by now.
+            return _wait_for(self._lease.regained())
+        return self._context.run(self._coroutine.send, value)
 
     def _wait_for_work(self) -> asyncio.Future[None]:
         if not self._needed:
             raise StopIteration
         self._idle = asyncio.get_running_loop().create_future()
-        waits_for: asyncio.Future[None] = next(self._idle.__await__())
-        return waits_for
+        return _wait_for(self._idle)
 
     def throw(self, *error: Any) -> Any:
         """Go on with an error; most often it is a cancellation."""
@@ -85,10 +93,13 @@ class Starter:
 
     Args:
         loop: The loop.
+        lease: A coroutine that waited goes on only while this is not frozen, and is cancelled if its task was lost
+            meanwhile; None without leases.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, lease: Lease | None = None) -> None:
         self._loop = loop
+        self._lease = lease
         self._spare: tuple[_Rest, asyncio.Task[None]] | None = None
         self._closed = False
 
@@ -138,8 +149,14 @@ class Starter:
         else:
             spare[0].retire()
 
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin ``coroutine`` in the loop's next turn; return its task."""
+        rest = _Rest(self._lease)
+        rest.adopt(coroutine, copy_context(), _NOTHING)
+        return asyncio.Task(rest, loop=self._loop, context=Context())
+
     def _made(self) -> tuple[_Rest, asyncio.Task[None]]:
-        rest = _Rest()
+        rest = _Rest(self._lease)
         # Not by the loop's task factory: an eager one of Python 3.12 would begin with what is left. The context is an
         # empty one: a task that is kept must keep nothing of a request.
         return rest, asyncio.Task(rest, loop=self._loop, context=Context())
@@ -150,6 +167,12 @@ class Starter:
         self._closed = True
         if spare is not None:
             spare[0].retire()
+
+
+def _wait_for(future: asyncio.Future[None]) -> asyncio.Future[None]:
+    """Return what a coroutine yields that awaits ``future``."""
+    yielded: asyncio.Future[None] = next(future.__await__())
+    return yielded
 
 
 def _is_untouched(task: asyncio.Task[None]) -> bool:

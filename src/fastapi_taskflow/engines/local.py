@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from fastapi_taskflow.engine import RunEntry
     from fastapi_taskflow.entry import Entry
+    from fastapi_taskflow.lease import Lease
 
 LONGEST_TIMER: Final = 86_400.0
 
@@ -24,9 +25,11 @@ class LocalEngine:
     Args:
         max_concurrent_tasks: Attempts at the same time, or None for no limit. A task that waits for its retry holds no
             place.
+        lease: What waits goes on only while it is not frozen; None without leases.
     """
 
-    def __init__(self, max_concurrent_tasks: int | None) -> None:
+    def __init__(self, max_concurrent_tasks: int | None, lease: Lease | None = None) -> None:
+        self._lease = lease
         self._limit = max_concurrent_tasks
         self._places: asyncio.Semaphore | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -57,16 +60,19 @@ class LocalEngine:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` in an asyncio task of its own, in the caller's context, and see it through at shutdown."""
-        self._track(asyncio.get_running_loop().create_task(work))
+        self._track(self._started().spawn(work))
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Begin ``work`` at once; return the task that ends it, or None if it has ended."""
-        if self._starter is None:
-            self._starter = Starter(asyncio.get_running_loop())
-        task = self._starter.begin(work)
+        task = self._started().begin(work)
         if task is not None:
             self._track(task)
         return task
+
+    def _started(self) -> Starter:
+        if self._starter is None:
+            self._starter = Starter(asyncio.get_running_loop(), self._lease)
+        return self._starter
 
     def _track(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)

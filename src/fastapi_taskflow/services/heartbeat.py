@@ -1,26 +1,31 @@
-"""Tells the other instances that this one lives, and this one which of them do not."""
+"""Tells the other instances that this one lives, and this one what it lost while it seemed dead."""
 
 from __future__ import annotations
 
-import dataclasses
+import asyncio
+import logging
 import os
 import socket
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fastapi_taskflow import clock
+from fastapi_taskflow.services.liveness import pid_start_time
 from fastapi_taskflow.services.loop import Loop
 from fastapi_taskflow.store import Instance
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from fastapi_taskflow.journal import Journal
+    from fastapi_taskflow.lease import Lease
+    from fastapi_taskflow.services.liveness import Liveness
     from fastapi_taskflow.store import Store
 
+logger = logging.getLogger("fastapi_taskflow.services")
+
 BEATS_PER_LEASE: Final = 3
-FORGET_AFTER_LEASES: Final = 240
-"""Leases after which the row of a dead instance is deleted."""
+PULSES_PER_LEASE: Final = 12
 
 
 def this_instance() -> Instance:
@@ -39,63 +44,66 @@ def _host() -> str:
 
 
 class Heartbeat:
-    """Writes this instance's row three times a lease, on the loop: one that hangs looks dead, as it is."""
+    """Writes this instance's row three times a lease, on the loop: one that hangs looks dead, as it is.
 
-    def __init__(self, store: Store, instance: Instance, *, lease: float) -> None:
+    Args:
+        store: Where the row is.
+        journal: Holds what this instance runs.
+        instance: The row.
+        lease: Renewed by each beat.
+        liveness: Begins anew after an outage.
+        seconds: The lease's length.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        instance: Instance,
+        *,
+        lease: Lease,
+        liveness: Liveness,
+        seconds: float,
+    ) -> None:
         self._store = store
+        self._journal = journal
         self._instance = instance
-        self._loop = Loop("heartbeat", self.beat, interval=lease / BEATS_PER_LEASE, first=lease / BEATS_PER_LEASE)
+        self._lease = lease
+        self._liveness = liveness
+        interval = seconds / BEATS_PER_LEASE
+        self._loop = Loop("heartbeat", self.beat, interval=interval, first=interval)
+        self._pulse_every = seconds / PULSES_PER_LEASE
+        self._pulse: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Write the row, and go on beating."""
-        await self.beat()
+        self._lease.pulse()
+        since = time.monotonic()
+        await self._store.beat(self._instance)
+        self._lease.renew(since)
+        self._go_on()
         self._loop.start()
 
     async def stop(self) -> None:
         """Stop beating. The row stays until ``forget``."""
         await self._loop.stop()
+        if self._pulse is not None:
+            self._pulse.cancel()
+
+    def _go_on(self) -> None:
+        frozen = self._lease.frozen
+        self._lease.pulse()
+        if self._lease.frozen and not frozen:
+            logger.warning("the event loop stood still for longer than the lease: it is looked up what was taken over")
+        self._pulse = asyncio.get_running_loop().call_later(self._pulse_every, self._go_on)
 
     async def beat(self) -> None:
-        """Write the row once."""
-        self._instance = dataclasses.replace(self._instance, heartbeat_at=clock.now())
+        """Write the row once. If the lease was over, give up what others have taken meanwhile."""
+        self._lease.pulse()
+        since = time.monotonic()
         await self._store.beat(self._instance)
-
-
-def live_instances(instances: Sequence[Instance], *, me: Instance, lease: float, now: float) -> frozenset[str]:
-    """Return the ids of those that live: their beat is within the lease, and on this host their process exists."""
-    return frozenset(
-        each.instance_id
-        for each in instances
-        if each.instance_id == me.instance_id
-        or (now - each.heartbeat_at <= lease and (each.host != me.host or process_exists(each)))
-    )
-
-
-def process_exists(instance: Instance) -> bool:
-    """Tell whether the instance's process runs on this host. A pid that was given to another process is no match."""
-    started = pid_start_time(instance.pid)
-    if started is None:
-        return _pid_exists(instance.pid)
-    return instance.pid_started in (0, started)
-
-
-def pid_start_time(pid: int) -> int | None:
-    """Return when the process started, in clock ticks since boot; None if it is gone or the system does not tell."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in ("Z", "X") else int(fields[19])
-
-
-def _pid_exists(pid: int) -> bool:
-    if Path("/proc/self/stat").exists():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        if not self._lease.held:
+            me = self._instance.instance_id
+            self._liveness.reset()
+            self._journal.keep_only(await self._store.owned(me), owner=me)
+        self._lease.renew(since)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi_taskflow import clock
 from fastapi_taskflow.entry import Entry
-from fastapi_taskflow.errors import TaskArgumentError
-from fastapi_taskflow.services.heartbeat import FORGET_AFTER_LEASES, live_instances
+from fastapi_taskflow.errors import StoreError, TaskArgumentError
 from fastapi_taskflow.services.loop import Loop
 from fastapi_taskflow.task import lifecycle
 from fastapi_taskflow.task.definition import TaskDefinition
@@ -19,10 +19,12 @@ from fastapi_taskflow.task.outcome import Failure
 from fastapi_taskflow.task.record import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from fastapi_taskflow.engine import Engine
     from fastapi_taskflow.journal import Journal
+    from fastapi_taskflow.lease import Lease
+    from fastapi_taskflow.services.liveness import Liveness
     from fastapi_taskflow.settings import Settings
     from fastapi_taskflow.store import Instance, Store
     from fastapi_taskflow.task.call import Calls
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from fastapi_taskflow.task.registry import Registry
 
 logger = logging.getLogger("fastapi_taskflow.recovery")
+
+EVERY: Final = 1.0
+"""Seconds between two looks at the other instances: one that died on this host is found within that."""
 
 BATCH: Final = 500
 AT_ONCE: Final = 64
@@ -45,7 +50,7 @@ def gone() -> None:
 
 
 class Recovery:
-    """Sweeps at startup and on a timer, whether or not there is traffic."""
+    """Takes over what dead instances left, at startup and as soon as one dies, whether or not there is traffic."""
 
     def __init__(
         self,
@@ -56,6 +61,8 @@ class Recovery:
         calls: Calls,
         *,
         settings: Settings,
+        liveness: Liveness,
+        lease: Lease,
         me: Instance,
     ) -> None:
         self._store = store
@@ -64,9 +71,14 @@ class Recovery:
         self._registry = registry
         self._calls = calls
         self._settings = settings
+        self._liveness = liveness
+        self._lease = lease
         self._me = me
         self._places = asyncio.Semaphore(AT_ONCE)
-        self._loop = Loop("recovery", self.sweep, interval=settings.lease, first=settings.lease)
+        self._unsure = False
+        self._known: set[str] = set()
+        self._look_at = 0.0
+        self._loop = Loop("recovery", self.sweep, interval=EVERY, first=EVERY)
 
     async def start(self) -> None:
         """Sweep once, and go on sweeping."""
@@ -79,31 +91,64 @@ class Recovery:
 
     async def sweep(self) -> int:
         """Take over what has no living owner; return how many tasks."""
-        now = clock.now()
-        lease = self._settings.lease
+        if not self._lease.held:
+            # Whoever cannot beat cannot tell whether others could.
+            return 0
+        asked_at = time.monotonic()
         instances = await self._store.instances()
-        live = live_instances(instances, me=self._me, lease=lease, now=now)
-        taken = 0
+        dead = self._liveness.dead(instances, asked_at)
+        if not self._is_due({each.instance_id for each in instances}, asked_at, somebody_died=bool(dead)):
+            return 0
+        taken = await self._find_strays() if self._unsure else 0
         while True:
-            orphans = await self._store.orphans(live, limit=BATCH)
-            entries = [self._take_safely(record, now) for record in orphans]
-            for entry in entries:
-                self._journal.live[entry.record.task_id] = entry
-                self._journal.append(entry, entry.record)
-            if entries:
-                await self._journal.next_commit().wait()
-            ours = [entry for entry in entries if not entry.lost]
-            for entry in ours:
-                self._go_on(entry)
-            taken += len(ours)
-            if len(orphans) < BATCH or not ours:
+            claimed = await self._claim(dead)
+            taken += await self._take_up(claimed)
+            if len(claimed) < BATCH:
                 break
-        for each in instances:
-            if each.instance_id not in live and now - each.heartbeat_at > FORGET_AFTER_LEASES * lease:
-                await self._store.forget(each.instance_id)
+        for instance_id, beat in dead.items():
+            await self._store.forget(instance_id, beat=beat)
         if taken:
             logger.info("%d task(s) of stopped instances taken over", taken)
         return taken
+
+    def _is_due(self, ids: set[str], now: float, *, somebody_died: bool) -> bool:
+        """Tell whether to look at the tasks: when somebody died, came or left, and else once a lease."""
+        changed, self._known = ids != self._known, ids
+        if not (changed or somebody_died or self._unsure or now >= self._look_at):
+            return False
+        self._look_at = now + self._settings.lease
+        return True
+
+    async def _claim(self, dead: Mapping[str, float]) -> Sequence[TaskRecord]:
+        try:
+            return await self._store.claim(self._me.instance_id, dead, limit=BATCH)
+        except StoreError:
+            # It may have been done all the same, if only the answer was lost.
+            self._unsure = True
+            raise
+
+    async def _find_strays(self) -> int:
+        """Take up what this instance owns and does not know of."""
+        owned = await self._store.owned(self._me.instance_id)
+        found = [await self._store.get(task_id) for task_id in owned - self._journal.live.keys()]
+        me = self._me.instance_id
+        strays = [each for each in found if each is not None and not each.finished and each.owner == me]
+        taken = await self._take_up([each for each in strays if each.task_id not in self._journal.live])
+        self._unsure = False
+        return taken
+
+    async def _take_up(self, records: Sequence[TaskRecord]) -> int:
+        now = clock.now()
+        entries = [self._take_safely(record, now) for record in records]
+        for entry in entries:
+            self._journal.live[entry.record.task_id] = entry
+            self._journal.append(entry, entry.record)
+        if entries:
+            await self._journal.next_commit().wait()
+        ours = [entry for entry in entries if not entry.lost]
+        for entry in ours:
+            self._go_on(entry)
+        return len(ours)
 
     def _take_safely(self, record: TaskRecord, now: float) -> Entry:
         try:

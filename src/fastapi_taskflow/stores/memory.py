@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from bisect import bisect_left, insort
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from fastapi_taskflow import clock
-from fastapi_taskflow.store import DURATION_BOUNDS, FunctionStats, Page, WriteResult
+from fastapi_taskflow.store import DURATION_BOUNDS, OWNERLESS_GRACE, FunctionStats, Page, WriteResult
 from fastapi_taskflow.stores.compact import PLACE, compact, expand
 from fastapi_taskflow.stores.cursor import decode_cursor, encode_cursor
 from fastapi_taskflow.stores.durations import timed
@@ -15,7 +17,7 @@ from fastapi_taskflow.stores.matching import matcher, name_matches
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fastapi_taskflow.store import Change, Instance, TaskQuery
     from fastapi_taskflow.stores.rows import Row
@@ -68,6 +70,8 @@ class MemoryStore:
         self._tallies: dict[str, _Tally] = {}
         self._instances: dict[str, Instance] = {}
         self._meta: dict[str, tuple[str, float | None]] = {}
+        self._cancels: set[str] = set()
+        self._numbers: dict[str, dict[str, str]] = {}
 
     @property
     def persistent(self) -> bool:
@@ -236,25 +240,83 @@ class MemoryStore:
             if any(tally.counts.values())
         }
 
-    async def orphans(self, live: frozenset[str], *, limit: int) -> Sequence[TaskRecord]:
-        """Return pending and running records of other owners; see `Store.orphans`."""
-        found = [record for record in self._live.values() if record.owner not in live]
+    async def claim(self, owner: str, dead: Mapping[str, float], *, limit: int) -> Sequence[TaskRecord]:
+        """Take over tasks of nobody who lives; see `Store.claim`."""
+        settled = clock.now() - OWNERLESS_GRACE
+        beats = self._instances.items()
+        live = {owner, *(key for key, each in beats if each.heartbeat_at != dead.get(key))}
+        found = [
+            record
+            for record in self._live.values()
+            if record.owner not in live and (record.owner or record.created_at < settled)
+        ]
         found.sort(key=lambda record: (record.created_at, record.task_id))
-        return [_without_payload(record) for record in found[:limit]]
+        claimed = [record.evolve(owner=owner) for record in found[:limit]]
+        self._live.update((record.task_id, record) for record in claimed)
+        return [_without_payload(record) for record in claimed]
+
+    async def owned(self, owner: str) -> frozenset[str]:
+        """Return the ids of an instance's live tasks."""
+        return frozenset(task_id for task_id, record in self._live.items() if record.owner == owner)
+
+    async def changes(self, since: float, *, limit: int) -> Sequence[TaskRecord]:
+        """Return what is live, was added or ended since; see `Store.changes`."""
+        ended = [
+            expand(row)
+            for row in self._done.values()
+            if row[_CREATED] >= since or (row[_END] is not None and row[_END] >= since)
+        ]
+        return [*list(self._live.values())[:limit], *ended[-limit:]]
+
+    async def ask_to_cancel(self, task_id: str) -> None:
+        """Leave a request; see `Store.ask_to_cancel`."""
+        self._cancels.add(task_id)
+
+    async def asked_to_cancel(self, owner: str) -> Sequence[str]:
+        """Take the requests for an instance's tasks; see `Store.asked_to_cancel`."""
+        self._cancels &= self._live.keys()
+        mine = [task_id for task_id in self._cancels if self._live[task_id].owner == owner]
+        self._cancels.difference_update(mine)
+        return mine
+
+    async def signalled(self, within: float) -> bool:
+        """Wait; there is nobody who could send a signal."""
+        await asyncio.sleep(within)
+        return False
+
+    async def save_numbers(self, instance_id: str, host: str, numbers: str) -> None:
+        """Keep an instance's metrics."""
+        self._numbers.setdefault(host, {})[instance_id] = numbers
+
+    async def numbers(self, host: str) -> Mapping[str, str]:
+        """Return the kept metrics of a host."""
+        return dict(self._numbers.get(host, {}))
+
+    async def merge_numbers(
+        self, host: str, gone: Sequence[str], into: str, merge: Callable[[Sequence[str]], str]
+    ) -> None:
+        """Put metrics together; see `Store.merge_numbers`."""
+        kept = self._numbers.setdefault(host, {})
+        texts = [kept.pop(key) for key in dict.fromkeys((*gone, into)) if key in kept]
+        if texts:
+            kept[into] = merge(texts)
 
     # -- instances and settings --------------------------------------------------------------------------------------
 
     async def beat(self, instance: Instance) -> None:
         """Write the instance's row, new or not."""
-        self._instances[instance.instance_id] = instance
+        self._instances[instance.instance_id] = dataclasses.replace(instance, heartbeat_at=clock.now(), age=0.0)
 
     async def instances(self) -> Sequence[Instance]:
         """Return all instances that have a row."""
-        return list(self._instances.values())
+        now = clock.now()
+        return [dataclasses.replace(each, age=now - each.heartbeat_at) for each in self._instances.values()]
 
-    async def forget(self, instance_id: str) -> None:
-        """Delete the instance's row."""
-        self._instances.pop(instance_id, None)
+    async def forget(self, instance_id: str, *, beat: float | None = None) -> None:
+        """Delete the instance's row, if it has not beaten since; see `Store.forget`."""
+        row = self._instances.get(instance_id)
+        if row is not None and beat in (None, row.heartbeat_at):
+            del self._instances[instance_id]
 
     async def get_meta(self, key: str) -> str | None:
         """Return a small setting, or None."""

@@ -8,10 +8,10 @@ import sqlalchemy as sa
 
 from fastapi_taskflow.stores.matching import name_matches
 from fastapi_taskflow.stores.rows import COLUMNS, HEAVY, tag_needle, text_needles
-from fastapi_taskflow.stores.schema import IS_LIVE, IS_PRUNABLE, counters, durations, tasks
+from fastapi_taskflow.stores.schema import IS_LIVE, IS_PRUNABLE, counters, durations, instances, tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from fastapi_taskflow.store import TaskQuery
 
@@ -107,13 +107,24 @@ def _conditions(query: TaskQuery, after: tuple[float, str] | None) -> list[sa.Co
     return found
 
 
-def orphans(live: frozenset[str], limit: int) -> sa.Select[Any]:
-    """Return the statement for whole live records of other owners, oldest first."""
+def ownerless(owner: str, dead: Collection[str]) -> sa.Select[Any]:
+    """Return the statement that tells whether there are live tasks of others than ``owner`` and the living."""
+    living = sa.select(instances.c.instance_id).where(instances.c.instance_id.not_in(sorted(dead)))
+    return sa.select(_t.task_id).where(IS_LIVE, _t.owner != owner, _t.owner.not_in(living)).limit(1)
+
+
+def owned(owner: str) -> sa.Select[Any]:
+    """Return the statement for the ids of an instance's live tasks."""
+    return sa.select(_t.task_id).where(IS_LIVE, _t.owner == owner)
+
+
+def changed(since: float, limit: int) -> Sequence[sa.Select[Any]]:
+    """Return the statements for what lives, what was added, and what ended at ``since`` or later."""
+    listed = sa.select(*_listed).limit(limit)
     return (
-        sa.select(*_whole)
-        .where(IS_LIVE, _t.owner.not_in(sorted(live)))
-        .order_by(_t.created_at, _t.task_id)
-        .limit(limit)
+        listed.where(IS_LIVE).order_by(_t.created_at, _t.task_id),
+        listed.where(_t.created_at >= since).order_by(_t.created_at.desc(), _t.task_id.desc()),
+        listed.where(IS_PRUNABLE, _t.end_time >= since).order_by(_t.end_time.desc(), _t.task_id.desc()),
     )
 
 

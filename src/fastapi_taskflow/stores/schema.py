@@ -121,10 +121,25 @@ meta = sa.Table(
     sa.Column("expires_at", _Seconds),
 )
 
+cancels = sa.Table(
+    "taskflow_cancels",
+    metadata,
+    sa.Column("task_id", sa.Text, primary_key=True),
+    sa.Column("asked_at", _Seconds, nullable=False),
+)
+
+numbers = sa.Table(
+    "taskflow_numbers",
+    metadata,
+    sa.Column("host", sa.Text, primary_key=True),
+    sa.Column("instance_id", sa.Text, primary_key=True),
+    sa.Column("numbers", sa.Text, nullable=False),
+)
+
 VERSION_TABLE: Final = "taskflow_alembic_version"
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest revision in ``migrations/versions``; a test holds it true."""
-KNOWN_REVISIONS: Final = frozenset({HEAD})
+KNOWN_REVISIONS: Final = frozenset({"0001", HEAD})
 IS_LIVE: Final = sa.text(_LIVE)
 IS_PRUNABLE: Final = sa.text(_PRUNABLE)
 """Literal text, since a partial index is only used where the query states its condition word for word."""

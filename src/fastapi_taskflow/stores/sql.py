@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import asyncio
 import os
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from fastapi_taskflow import clock
 from fastapi_taskflow.errors import ConfigurationError, StoreError
 from fastapi_taskflow.store import DURATION_BOUNDS, FunctionStats, Instance, Page
-from fastapi_taskflow.stores import queries, upkeep
+from fastapi_taskflow.stores import queries, schema, sharing, upkeep
 from fastapi_taskflow.stores.batch import ALL_WRITTEN, write_batch
 from fastapi_taskflow.stores.cursor import decode_cursor, encode_cursor
 from fastapi_taskflow.stores.migrate import ensure_schema
@@ -25,11 +25,11 @@ from fastapi_taskflow.stores.writer import Writer
 from fastapi_taskflow.task.record import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from fastapi_taskflow.store import Change, TaskQuery, WriteResult
+    from fastapi_taskflow.store import Carrier, Change, OnCommit, TaskQuery, WriteResult
     from fastapi_taskflow.stores.place import Place
     from fastapi_taskflow.task.record import TaskRecord
 
@@ -106,7 +106,7 @@ class SqlStore:
         if self._instance is not None:
             # In a file that was replaced there is no such row, and without it this instance would look dead to others.
             with connection.begin():
-                upkeep.beat(connection, dataclasses.replace(self._instance, heartbeat_at=clock.now()))
+                upkeep.beat(connection, self._instance, clock.now())
 
     async def close(self) -> None:
         """Disconnect. Harmless when not open."""
@@ -132,14 +132,15 @@ class SqlStore:
 
     async def beat(self, instance: Instance) -> None:
         """Write the instance's row, new or not."""
-        await self._writer.transaction(lambda db: upkeep.beat(db, instance))
+        now = clock.now()
+        await self._writer.transaction(lambda db: upkeep.beat(db, instance, now))
         self._instance = instance
 
-    async def forget(self, instance_id: str) -> None:
-        """Delete the instance's row."""
+    async def forget(self, instance_id: str, *, beat: float | None = None) -> None:
+        """Delete the instance's row, if it has not beaten since; see `Store.forget`."""
         if self._instance is not None and self._instance.instance_id == instance_id:
             self._instance = None
-        await self._writer.transaction(lambda db: upkeep.forget(db, instance_id))
+        await self._writer.transaction(lambda db: upkeep.forget(db, instance_id, beat))
 
     async def put_meta(self, key: str, value: str, *, expires_at: float | None = None) -> str:
         """Keep a small setting if the key is free or expired; return the value held now."""
@@ -147,6 +148,59 @@ class SqlStore:
         return await self._writer.transaction(
             lambda db: upkeep.put_meta(db, key, value, expires_at=expires_at, now=now)
         )
+
+    # -- among instances ---------------------------------------------------------------------------------------------
+
+    async def claim(self, owner: str, dead: Mapping[str, float], *, limit: int) -> Sequence[TaskRecord]:
+        """Take over tasks of nobody who lives; see `Store.claim`."""
+        async with self._reading() as db:
+            # Most often there is nothing, and no need for the write lock.
+            if (await db.execute(queries.ownerless(owner, dead))).first() is None:
+                return ()
+        now = clock.now()
+        rows = await self._writer.transaction(lambda db: sharing.claim(db, owner, dead, now=now, limit=limit))
+        return readable(rows)
+
+    async def ask_to_cancel(self, task_id: str) -> None:
+        """Leave a request for the task's owner; see `Store.ask_to_cancel`."""
+        now = clock.now()
+        await self._writer.transaction(lambda db: sharing.ask_to_cancel(db, task_id, now))
+
+    async def asked_to_cancel(self, owner: str) -> Sequence[str]:
+        """Take the requests for an instance's tasks; see `Store.asked_to_cancel`."""
+        async with self._reading() as db:
+            if (await db.execute(sharing.ASKED)).first() is None:
+                return ()
+        return await self._writer.transaction(lambda db: sharing.asked_to_cancel(db, owner))
+
+    async def signalled(self, within: float) -> bool:
+        """Wait: SQLite has no signals, so other instances look again and again."""
+        await asyncio.sleep(within)
+        return False
+
+    async def save_numbers(self, instance_id: str, host: str, numbers: str) -> None:
+        """Keep an instance's metrics; see `Store.save_numbers`."""
+        await self._writer.transaction(lambda db: sharing.save_numbers(db, instance_id, host, numbers))
+
+    async def numbers(self, host: str) -> Mapping[str, str]:
+        """Return the kept metrics of a host, by instance id."""
+        table = schema.numbers
+        async with self._reading() as db:
+            rows = await db.execute(sa.select(table.c.instance_id, table.c.numbers).where(table.c.host == host))
+            return {row.instance_id: row.numbers for row in rows}
+
+    async def merge_numbers(
+        self, host: str, gone: Sequence[str], into: str, merge: Callable[[Sequence[str]], str]
+    ) -> None:
+        """Put metrics together; see `Store.merge_numbers`."""
+        await self._writer.transaction(lambda db: sharing.merge_numbers(db, host, gone, into, merge))
+
+    def carrier(self, session: object, on_commit: OnCommit) -> Carrier:
+        """Return what puts tasks into the transaction of ``session``; see `CarryingStore.carrier`."""
+        # Imported where used: not everybody needs SQLAlchemy's ORM.
+        from fastapi_taskflow.stores.joining import carrier_of
+
+        return carrier_of(session, self._url, on_commit)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -195,15 +249,26 @@ class SqlStore:
             for func_name, statuses in by_status.items()
         }
 
-    async def orphans(self, live: frozenset[str], *, limit: int) -> Sequence[TaskRecord]:
-        """Return pending and running records of other owners; see `Store.orphans`."""
+    async def owned(self, owner: str) -> frozenset[str]:
+        """Return the ids of an instance's live tasks."""
         async with self._reading() as db:
-            return readable(await db.execute(queries.orphans(live, limit)))
+            return frozenset((await db.execute(queries.owned(owner))).scalars())
+
+    async def changes(self, since: float, *, limit: int) -> Sequence[TaskRecord]:
+        """Return what is live, was added or ended since; see `Store.changes`."""
+        found: dict[str, TaskRecord] = {}
+        async with self._reading() as db:
+            for statement in queries.changed(since, limit):
+                rows = await db.execute(statement)
+                found |= {record.task_id: record for record in readable(rows, queries.LISTED)}
+        return list(found.values())
 
     async def instances(self) -> Sequence[Instance]:
         """Return all instances that have a row."""
         async with self._reading() as db:
-            return [Instance(**row) for row in (await db.execute(sa.select(instances))).mappings()]
+            rows = (await db.execute(sa.select(instances))).mappings().all()
+        now = clock.now()
+        return [Instance(**row, age=now - row["heartbeat_at"]) for row in rows]
 
     async def get_meta(self, key: str) -> str | None:
         """Return a small setting, or None."""

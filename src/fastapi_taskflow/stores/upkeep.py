@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
+from fastapi_taskflow.stores.dialects import insert
 from fastapi_taskflow.stores.durations import timed
 from fastapi_taskflow.stores.queries import prunable
 from fastapi_taskflow.stores.schema import counters, durations, instances, meta, tasks
@@ -46,24 +46,26 @@ def prune(connection: sa.Connection, *, before: float, limit: int) -> int:
     return len(rows)
 
 
-def beat(connection: sa.Connection, instance: Instance) -> None:
-    """Write the instance's row, new or not."""
-    values = {name: getattr(instance, name) for name in instances.c.keys()}  # noqa: SIM118 - not a dict
+def beat(connection: sa.Connection, instance: Instance, now: float | sa.ColumnElement[float]) -> None:
+    """Write the instance's row, new or not, with ``now`` as its sign of life."""
+    values: dict[str, Any] = {name: getattr(instance, name) for name in instances.c.keys()}  # noqa: SIM118 - not a dict
+    values["heartbeat_at"] = now
     rest = {name: value for name, value in values.items() if name != "instance_id"}
     connection.execute(
-        insert(instances).values(values).on_conflict_do_update(index_elements=["instance_id"], set_=rest)
+        insert(connection, instances).values(values).on_conflict_do_update(index_elements=["instance_id"], set_=rest)
     )
 
 
-def forget(connection: sa.Connection, instance_id: str) -> None:
-    """Delete the instance's row."""
-    connection.execute(sa.delete(instances).where(instances.c.instance_id == instance_id))
+def forget(connection: sa.Connection, instance_id: str, beat: float | None) -> None:
+    """Delete the instance's row, if its last sign of life still is ``beat``, or whatever it is for None."""
+    statement = sa.delete(instances).where(instances.c.instance_id == instance_id)
+    connection.execute(statement if beat is None else statement.where(instances.c.heartbeat_at == beat))
 
 
 def put_meta(connection: sa.Connection, key: str, value: str, *, expires_at: float | None, now: float) -> str:
     """Keep a setting if its key is free or expired; return the value held now."""
     connection.execute(sa.delete(meta).where(meta.c.expires_at <= now))
-    new = insert(meta).values(key=key, value=value, expires_at=expires_at)
+    new = insert(connection, meta).values(key=key, value=value, expires_at=expires_at)
     connection.execute(
         new.on_conflict_do_update(
             index_elements=["key"],

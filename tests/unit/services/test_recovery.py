@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
 from fastapi_taskflow.engines.local import LocalEngine
+from fastapi_taskflow.errors import StoreUnavailableError
 from fastapi_taskflow.journal import Journal
+from fastapi_taskflow.lease import Lease
 from fastapi_taskflow.services.heartbeat import this_instance
+from fastapi_taskflow.services.liveness import Liveness
 from fastapi_taskflow.services.recovery import POISON, Recovery
 from fastapi_taskflow.settings import Settings
+from fastapi_taskflow.store import Instance
 from fastapi_taskflow.task import payload
 from fastapi_taskflow.task.call import Calls
 from fastapi_taskflow.task.definition import TaskDefinition
@@ -21,9 +26,7 @@ from fastapi_taskflow.task.registry import Registry
 from tests.unit.fakes import RecordingObserver, RecordingStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from fastapi_taskflow.store import Instance
+    from collections.abc import Mapping, Sequence
 
 ran: list[str] = []
 
@@ -40,21 +43,36 @@ class LeftStore(RecordingStore):
         super().__init__()
         self.left = list(records)
         self.rows = list(instances)
-        self.forgotten: list[str] = []
+        self.forgotten: list[tuple[str, float | None]] = []
 
     async def instances(self) -> Sequence[Instance]:
         """Return the rows."""
         return self.rows
 
-    async def orphans(self, live: frozenset[str], *, limit: int) -> Sequence[TaskRecord]:
-        """Return what is left, once."""
-        found = [record for record in self.left if record.owner not in live][:limit]
-        self.left = [record for record in self.left if record not in found]
+    async def claim(self, owner: str, dead: Mapping[str, float], *, limit: int) -> Sequence[TaskRecord]:
+        """Hand over what is left, once."""
+        if self.errors:
+            raise self.errors.pop(0)
+        found = [record.evolve(owner=owner) for record in self.left if self.is_free(record.owner, dead)][:limit]
+        ids = {record.task_id for record in found}
+        self.left = [record for record in self.left if record.task_id not in ids]
         return found
 
-    async def forget(self, instance_id: str) -> None:
+    def is_free(self, owner: str, dead: Mapping[str, float]) -> bool:
+        """Tell whether an owner is dead or has no row."""
+        return owner in dead or owner not in {row.instance_id for row in self.rows}
+
+    async def owned(self, owner: str) -> frozenset[str]:
+        """Return the ids of what is left that has this owner."""
+        return frozenset(record.task_id for record in self.left if record.owner == owner)
+
+    async def get(self, task_id: str) -> TaskRecord | None:
+        """Return one that is left."""
+        return next((record for record in self.left if record.task_id == task_id), None)
+
+    async def forget(self, instance_id: str, *, beat: float | None = None) -> None:
         """Take it down."""
-        self.forgotten.append(instance_id)
+        self.forgotten.append((instance_id, beat))
 
 
 def left(**changes: Any) -> TaskRecord:
@@ -66,38 +84,58 @@ def left(**changes: Any) -> TaskRecord:
     return base._replace(**changes)
 
 
+class Sweeper:
+    """A recovery with everything that it needs, on a store that a dead instance left."""
+
+    def __init__(
+        self, store: LeftStore, *, settings: Settings | None = None, definition: TaskDefinition | None = None
+    ) -> None:
+        ran.clear()
+        self.store = store
+        self.told = RecordingObserver()
+        self.started: list[Any] = []
+        self.engine = LocalEngine(None)
+        self.me = this_instance()
+        self.lease = Lease(15.0)
+        registry = Registry()
+        registry.add(
+            definition
+            or TaskDefinition(name="note", func=note, is_async=True, code_name=f"{__name__}.note", declared=True)
+        )
+        self.journal = Journal(store, [self.told], max_backlog=100)  # type: ignore[arg-type]
+        self.recovery = Recovery(
+            store, self.journal, self.engine, registry, Calls(registry),  # type: ignore[arg-type]
+            settings=settings or Settings(), liveness=Liveness(self.me, 15.0), lease=self.lease, me=self.me,
+        )  # fmt: skip
+
+    async def __aenter__(self) -> Self:
+        self.journal.start()
+        self.engine.start(self._run)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.engine.stop(within=1)
+        await self.journal.stop(within=1)
+
+    async def _run(self, entry: Any) -> None:
+        self.started.append(entry)
+        await entry.func(*entry.args, **entry.kwargs)
+
+
 async def sweep(
     record: TaskRecord, *, settings: Settings | None = None, definition: TaskDefinition | None = None
 ) -> tuple[TaskRecord, list[str]]:
     """Return what the record became, and what was told."""
-    ran.clear()
-    settings = settings or Settings()
-    store, told, registry, engine = LeftStore([record]), RecordingObserver(), Registry(), LocalEngine(None)
-    registry.add(
-        definition or TaskDefinition(name="note", func=note, is_async=True, code_name=f"{__name__}.note", declared=True)
-    )
-    journal = Journal(store, [told], max_backlog=100)  # type: ignore[arg-type]
-    me = this_instance()
-    started: list[Any] = []
-
-    async def run(entry: Any) -> None:
-        started.append(entry)
-        await entry.func(*entry.args, **entry.kwargs)
-
-    journal.start()
-    engine.start(run)
-    calls = Calls(registry)
-    recovery = Recovery(store, journal, engine, registry, calls, settings=settings, me=me)  # type: ignore[arg-type]
-    assert await recovery.sweep() == 1
-    async with asyncio.timeout(5):
-        while store.batches[0][0].record.status is TaskStatus.PENDING and not started:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-    await engine.stop(within=1)
-    await journal.stop(within=1)
+    store = LeftStore([record])
+    async with Sweeper(store, settings=settings, definition=definition) as sweeper:
+        assert await sweeper.recovery.sweep() == 1
+        async with asyncio.timeout(5):
+            while store.batches[0][0].record.status is TaskStatus.PENDING and not sweeper.started:  # noqa: ASYNC110
+                await asyncio.sleep(0)
     (change,) = store.batches[0]
-    assert change.committed == record
-    assert bool(started) == (change.record.status is TaskStatus.PENDING)
-    return change.record, told.kinds()
+    assert change.committed == record.evolve(owner=sweeper.me.instance_id)
+    assert bool(sweeper.started) == (change.record.status is TaskStatus.PENDING)
+    return change.record, sweeper.told.kinds()
 
 
 async def test_pending_runs_again_with_requeue_pending() -> None:
@@ -153,3 +191,45 @@ async def test_what_cannot_be_called_again_is_interrupted(changes: dict[str, Any
     record, _ = await sweep(left(**changes), settings=Settings(requeue_pending=True))
     assert record.status is TaskStatus.INTERRUPTED
     assert re.search(text, record.error or "")
+
+
+async def test_the_row_of_a_dead_instance_goes_when_nothing_of_it_is_left() -> None:
+    """By the beat it was judged by: one that beat again meanwhile keeps its row."""
+    me = this_instance()
+    dead = Instance("dead", "elsewhere", 1, 5, 0.0, 100.0, age=60.0)
+    alive = Instance("alive", "elsewhere", 2, 5, 0.0, 100.0, age=1.0)
+    store = LeftStore([left(), left(task_id="other", owner="alive")], [dead, alive, me])
+    async with Sweeper(store, settings=Settings(requeue_pending=True)) as sweeper:
+        assert await sweeper.recovery.sweep() == 1
+        assert store.forgotten == [("dead", 100.0)]
+        assert [record.task_id for record in store.left] == ["other"]
+
+
+async def test_nobody_is_judged_while_the_own_lease_is_over() -> None:
+    """An instance that cannot beat cannot tell whether others could."""
+    store = LeftStore([left()])
+    async with Sweeper(store) as sweeper:
+        sweeper.lease.renew(time.monotonic() - 16.0)
+        assert await sweeper.recovery.sweep() == 0
+        assert len(store.left) == 1
+        sweeper.lease.renew(time.monotonic())
+        assert await sweeper.recovery.sweep() == 1
+
+
+async def test_what_was_claimed_without_an_answer_is_found_by_the_next_sweep() -> None:
+    """As when the connection broke between the commit and its confirmation."""
+    store = LeftStore([])
+    async with Sweeper(store, settings=Settings(requeue_pending=True)) as sweeper:
+        store.left = [left(owner=sweeper.me.instance_id)]
+        store.rows = [sweeper.me]
+        assert await sweeper.recovery.sweep() == 0
+        store.rows = [sweeper.me, this_instance()]
+        store.errors = [StoreUnavailableError("the connection broke")]
+        with pytest.raises(StoreUnavailableError):
+            await sweeper.recovery.sweep()
+        assert await sweeper.recovery.sweep() == 1
+        async with asyncio.timeout(5):
+            while not ran:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        assert await sweeper.recovery.sweep() == 0
+    assert ran == ["hello"]

@@ -1,0 +1,82 @@
+"""What several instances share through the database: dead ones' tasks, requests to cancel, and metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from fastapi_taskflow.store import OWNERLESS_GRACE
+from fastapi_taskflow.stores.dialects import insert
+from fastapi_taskflow.stores.rows import COLUMNS
+from fastapi_taskflow.stores.schema import IS_LIVE, cancels, instances, numbers, tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_t = tasks.c
+_whole = [_t[name] for name in COLUMNS]
+
+
+def claim(
+    connection: sa.Connection, owner: str, dead: Mapping[str, float], *, now: float, limit: int
+) -> Sequence[sa.Row[Any]]:
+    """Make ``owner`` the owner of tasks of nobody who lives; return their rows, oldest first."""
+    # Locked, so that one that comes back to life beats after this, and sees then what it has lost.
+    beats = connection.execute(sa.select(instances.c.instance_id, instances.c.heartbeat_at).with_for_update())
+    live = {owner, *(instance_id for instance_id, beat in beats if beat != dead.get(instance_id))}
+    chosen = (
+        sa.select(_t.task_id)
+        .where(
+            IS_LIVE,
+            _t.owner.not_in(sorted(live)),
+            sa.or_(_t.owner != "", _t.created_at < now - OWNERLESS_GRACE),
+        )
+        .order_by(_t.created_at, _t.task_id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)  # where transactions do not exclude each other anyway, as in SQLite
+    )
+    ids = connection.execute(chosen).scalars().all()
+    if not ids:
+        return ()
+    connection.execute(sa.update(tasks).where(_t.task_id.in_(ids)).values(owner=owner, version=_t.version + 1))
+    return connection.execute(sa.select(*_whole).where(_t.task_id.in_(ids)).order_by(_t.created_at, _t.task_id)).all()
+
+
+def ask_to_cancel(connection: sa.Connection, task_id: str, now: float) -> None:
+    """Leave a request for the owner of a task."""
+    row = insert(connection, cancels).values(task_id=task_id, asked_at=now)
+    connection.execute(row.on_conflict_do_nothing())
+
+
+ASKED = sa.select(cancels.c.task_id).limit(1)
+
+
+def asked_to_cancel(connection: sa.Connection, owner: str) -> Sequence[str]:
+    """Take the requests for an instance's tasks, and drop those for tasks that have ended."""
+    waiting = sa.select(_t.task_id).where(_t.task_id.in_(sa.select(cancels.c.task_id)), IS_LIVE)
+    connection.execute(sa.delete(cancels).where(cancels.c.task_id.not_in(waiting)))
+    mine = connection.execute(waiting.where(_t.owner == owner)).scalars().all()
+    if mine:
+        connection.execute(sa.delete(cancels).where(cancels.c.task_id.in_(mine)))
+    return mine
+
+
+def save_numbers(connection: sa.Connection, instance_id: str, host: str, text: str) -> None:
+    """Keep an instance's metrics in place of its earlier ones."""
+    row = insert(connection, numbers).values(host=host, instance_id=instance_id, numbers=text)
+    connection.execute(
+        row.on_conflict_do_update(index_elements=["host", "instance_id"], set_={"numbers": row.excluded.numbers})
+    )
+
+
+def merge_numbers(
+    connection: sa.Connection, host: str, gone: Sequence[str], into: str, merge: Callable[[Sequence[str]], str]
+) -> None:
+    """Put the metrics of instances that are gone together."""
+    chosen = (numbers.c.host == host, numbers.c.instance_id.in_([*gone, into]))
+    rows = connection.execute(sa.select(numbers).where(*chosen).with_for_update()).all()
+    if not any(row.instance_id != into for row in rows):
+        return
+    connection.execute(sa.delete(numbers).where(*chosen))
+    save_numbers(connection, into, host, merge([row.numbers for row in rows]))
