@@ -288,7 +288,11 @@ class Carrier(Protocol):
         """Insert the task's row now; return False if its key is taken, and then forget it."""
 
     def insert_at_commit(self, ride: Ride) -> None:
-        """Have the task's row inserted just before the commit; if its key is taken then, it is forgotten. No I/O."""
+        """Have the task's row inserted just before the commit; if its key is taken then, it is forgotten. No I/O.
+
+        Raises:
+            ConfigurationError: If this carrier cannot do that.
+        """
 
 
 @runtime_checkable

@@ -64,7 +64,7 @@ class Book:
         """Take a task whose row is inserted at the commit."""
         self.seats.append(Seat(ride, savepoint))
 
-    def insert(self, connection: sa.Connection, ride: Ride, savepoint: object) -> bool:
+    def insert(self, connection: sa.Connection, ride: Ride, savepoint: object = None) -> bool:
         """Insert the row of a task now; return False if its key is taken."""
         seat = Seat(ride, savepoint)
         seat.inserted = insert_rows(connection, [ride.record]) == 1
@@ -78,7 +78,7 @@ class Book:
         The tasks get this time as that of their creation, however long the transaction took: now others see them.
         """
         now = clock.now()
-        early = [seat for seat in self.seats if seat.inserted and not seat.complete]
+        early = _still_there(connection, [seat for seat in self.seats if seat.inserted and not seat.complete])
         late = [seat for seat in self.seats if not seat.inserted]
         for seat in early + late:
             seat.ride.record = seat.ride.record._replace(created_at=now, ready_at=now)
@@ -87,7 +87,7 @@ class Book:
         _count(connection, [seat.ride.record.task_id for seat in early + late if seat.inserted])
         for seat in early + late:
             seat.complete = True
-        self.seats = [seat for seat in self.seats if seat.inserted]
+        self.seats = [seat for seat in self.seats if seat.inserted and seat.complete]
 
     def promote(self, savepoint: object, outer: object) -> None:
         """Let what a savepoint held, which was released, belong to the one around it."""
@@ -133,6 +133,15 @@ def _insert_late(connection: sa.Connection, seats: Sequence[Seat]) -> None:
     for seat in seats:
         keyed = seat.ride.record.idempotency_key is not None
         seat.inserted = not keyed or insert_rows(connection, [seat.ride.record]) == 1
+
+
+def _still_there(connection: sa.Connection, seats: Sequence[Seat]) -> list[Seat]:
+    """Return those whose rows no savepoint took away; a row that has the same key since then is another one."""
+    found: dict[str, float] = {}
+    for some in _portions([seat.ride.record.task_id for seat in seats]):
+        statement = sa.select(tasks.c.task_id, tasks.c.created_at).where(tasks.c.task_id.in_(some))
+        found |= {row.task_id: row.created_at for row in connection.execute(statement)}
+    return [seat for seat in seats if found.get(seat.ride.record.task_id) == seat.ride.record.created_at]
 
 
 def _date(connection: sa.Connection, ids: Sequence[str], now: float) -> None:

@@ -15,12 +15,9 @@ from fastapi_taskflow.stores.places import shown, together
 from fastapi_taskflow.stores.schema import tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sqlalchemy.orm import SessionTransaction
 
     from fastapi_taskflow.store import Carrier, OnCommit, Ride
-    from fastapi_taskflow.stores.carrying import Seat
 
 ALLOWED: Final = "an AsyncSession, AsyncConnection or Session of SQLAlchemy"
 
@@ -114,7 +111,7 @@ class _SessionBook(Book):
         connection = self._connection
         if connection is not None and connection.in_transaction():
             # The session was a guest in a transaction of the connection, which goes on.
-            _book_of_connection(connection, self.on_commit).adopt(self.seats)
+            _book_of_connection(connection, self.on_commit).seats += self.seats
             self.clear()
         else:
             self.hand_over(_it_is_done)
@@ -176,6 +173,8 @@ class _SessionCarrier:
 
     def insert_at_commit(self, ride: Ride) -> None:
         """Insert the row just before the commit; see `Carrier.insert_at_commit`."""
+        if not self._session.in_transaction():
+            self._session.begin()  # as ``session.add`` does: what is not begun cannot be rolled back
         self._book.take(ride, self._session.get_nested_transaction())
 
 
@@ -183,65 +182,21 @@ class _SessionCarrier:
 
 
 class _ConnectionBook(Book):
-    """Follows one connection.
-
-    Its events name savepoints. One that is not known is older than the book: everything in the book is within it.
-    """
-
-    def __init__(self, on_commit: OnCommit) -> None:
-        super().__init__(on_commit)
-        self._savepoints: list[str] = []
+    """Follows one connection. SQLAlchemy's events do not name savepoints: what they undid is seen at the commit."""
 
     def listen(self, connection: sa.Connection) -> None:
         sa.event.listen(connection, "commit", self._before_commit)
         sa.event.listen(connection, "rollback", self._rolled_back)
-        sa.event.listen(connection, "savepoint", self._begun)
-        sa.event.listen(connection, "release_savepoint", self._released)
-        sa.event.listen(connection, "rollback_savepoint", self._rolled_back_to)
-
-    @property
-    def savepoint(self) -> str | None:
-        """The innermost savepoint."""
-        return self._savepoints[-1] if self._savepoints else None
-
-    def adopt(self, seats: Sequence[Seat]) -> None:
-        """Take what a session leaves to the connection."""
-        for seat in seats:
-            seat.savepoint = self.savepoint
-            self.seats.append(seat)
 
     def _before_commit(self, connection: sa.Connection) -> None:
         if self.incomplete:
             self.complete(connection)
         transaction = connection.get_transaction()
-        self._savepoints.clear()
         # There is no event after the commit, but the transaction is no longer active then.
         self.hand_over(_it_is_done if transaction is None else lambda: transaction.is_active)
 
     def _rolled_back(self, _: sa.Connection) -> None:
-        self._savepoints.clear()
         self.clear()
-
-    def _begun(self, _: sa.Connection, name: str) -> None:
-        self._savepoints.append(name)
-
-    def _released(self, _: sa.Connection, name: str, __: object) -> None:
-        for inner in self._ended(name):
-            self.promote(inner, self.savepoint)
-
-    def _rolled_back_to(self, _: sa.Connection, name: str, __: object) -> None:
-        if name not in self._savepoints:
-            self._savepoints.clear()
-            self.clear()
-        for inner in self._ended(name):
-            self.drop(inner)
-
-    def _ended(self, name: str) -> Sequence[str]:
-        if name not in self._savepoints:
-            return ()
-        at = self._savepoints.index(name)
-        ended, self._savepoints = self._savepoints[at:], self._savepoints[:at]
-        return ended
 
 
 _books: Final[WeakKeyDictionary[sa.Connection, dict[OnCommit, _ConnectionBook]]] = WeakKeyDictionary()
@@ -265,8 +220,10 @@ class _ConnectionCarrier:
 
     async def insert(self, ride: Ride) -> bool:
         """Insert the row now; see `Carrier.insert`."""
-        return await self._given.run_sync(self._book.insert, ride, self._book.savepoint)
+        return await self._given.run_sync(self._book.insert, ride)
 
     def insert_at_commit(self, ride: Ride) -> None:
-        """Insert the row just before the commit; see `Carrier.insert_at_commit`."""
-        self._book.take(ride, self._book.savepoint)
+        """Refuse: whether a savepoint undoes it until then could not be told."""
+        name = ride.record.func_name
+        msg = f"add_task takes no connection: use `await task_manager.enqueue({name}, …, session=connection)`"
+        raise ConfigurationError(msg)
