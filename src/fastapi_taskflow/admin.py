@@ -10,6 +10,7 @@ from fastapi_taskflow.errors import ConfigurationError
 from fastapi_taskflow.settings import require_positive
 from fastapi_taskflow.web.app import build_admin_app
 from fastapi_taskflow.web.auth.backend import auth_backend_from
+from fastapi_taskflow.web.description import describe
 from fastapi_taskflow.web.parts import AdminParts, AdminSettings
 from fastapi_taskflow.web.stream import ChangeFeed
 
@@ -51,7 +52,7 @@ class AdminRoute(Mount):
 class TaskAdmin:
     """Mounts list, detail, cancel, retry, history, metrics and the dashboard, and starts the manager with the app.
 
-    No reference needs to be kept.
+    No reference needs to be kept, unless for `openapi`.
 
     Args:
         app: The application, before or after its own routes were added.
@@ -123,7 +124,16 @@ class TaskAdmin:
             prometheus=task_manager.prometheus,
             feed=feed,
         )
-        app.router.routes.append(AdminRoute(path, app=build_admin_app(parts), name="taskflow"))
+        self._settings = settings
+        self._admin_app = build_admin_app(parts)
+        app.router.routes.append(AdminRoute(path, app=self._admin_app, name="taskflow"))
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI description of everything below the path, such as for making a client from it.
+
+        It is not served, and not part of the application's own description.
+        """
+        return describe(self._admin_app, self._settings)
 
 
 def checked_path(path: Any) -> str:

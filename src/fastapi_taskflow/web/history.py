@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
 from fastapi_taskflow.task.record import FINISHED
+from fastapi_taskflow.web.answers import page_answer, problems
 from fastapi_taskflow.web.parts import AdminParts, Parts
 from fastapi_taskflow.web.queries import MAX_LIMIT, ListQuery, fetch, unprocessable
 from fastapi_taskflow.web.schemas import SafeJSONResponse, dump, iso
@@ -31,7 +32,11 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 
-@router.get("/history", response_model=None)
+@router.get(
+    "/history",
+    response_class=Response,
+    responses={**page_answer("text/csv", "application/x-ndjson"), **problems(422, 503)},
+)
 async def history(
     request: Request,
     parts: Parts,

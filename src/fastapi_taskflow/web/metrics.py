@@ -10,8 +10,10 @@ from starlette.responses import Response
 from fastapi_taskflow.store import DURATION_BOUNDS
 from fastapi_taskflow.task.record import FINISHED, TaskStatus
 from fastapi_taskflow.telemetry.negotiation import MetricsFormat, negotiate
+from fastapi_taskflow.web.answers import TEXT, Answers, json_answer, problems
 from fastapi_taskflow.web.parts import Parts
 from fastapi_taskflow.web.schemas import SafeJSONResponse
+from fastapi_taskflow.web.shapes import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +22,15 @@ if TYPE_CHECKING:
 
 router = APIRouter()
 
+MEASURED: Answers = {
+    200: {
+        **json_answer(Metrics, "The metrics")[200],
+        "content": {"text/plain": TEXT, "application/openmetrics-text": TEXT},
+    }
+}
 
-@router.get("/metrics", response_model=None)
+
+@router.get("/metrics", response_class=Response, responses={**MEASURED, **problems(422, 503)})
 async def metrics(
     request: Request,
     parts: Parts,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from fastapi import Depends, HTTPException, Query
+from pydantic import WithJsonSchema
 
 from fastapi_taskflow import clock
 from fastapi_taskflow.store import TaskQuery
@@ -20,6 +21,29 @@ if TYPE_CHECKING:
 MAX_LIMIT: Final = 500
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 _RELATIVE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhdw])", re.ASCII)
+_STATUS: Final = "|".join(TaskStatus)
+
+InstantText = Annotated[
+    str | None,
+    Query(max_length=64, description="`15m`, `2h`, `7d` ago, or an ISO 8601 date; one without an offset is UTC"),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,6})?[smhdw]$"},
+                {"type": "string", "format": "date-time"},
+                {"type": "string", "format": "date"},
+                {"type": "string", "maxLength": 0},
+            ]
+        }
+    ),
+]
+"""A parameter that `parse_instant` reads."""
+StatusTexts = Annotated[
+    list[str] | None,
+    Query(description="One or several, with commas or repeated"),
+    WithJsonSchema({"type": "array", "items": {"type": "string", "pattern": f"^(({_STATUS})(,({_STATUS}))*)?$"}}),
+]
+"""A parameter that `parse_statuses` reads."""
 
 
 def unprocessable(message: str) -> HTTPException:
@@ -71,14 +95,14 @@ def _text(value: str | None) -> str | None:
 
 async def _task_query(
     *,
-    status: Annotated[list[str] | None, Query()] = None,
+    status: StatusTexts = None,
     func_name: Annotated[str | None, Query(max_length=512)] = None,
     queue: Annotated[str | None, Query(max_length=512)] = None,
     tag: Annotated[str | None, Query(max_length=512)] = None,
     q: Annotated[str | None, Query(max_length=512)] = None,
     trace_id: Annotated[str | None, Query(max_length=64)] = None,
-    since: Annotated[str | None, Query(max_length=64)] = None,
-    until: Annotated[str | None, Query(max_length=64)] = None,
+    since: InstantText = None,
+    until: InstantText = None,
     order: Literal["asc", "desc"] = "desc",
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
     cursor: Annotated[str | None, Query(max_length=512)] = None,

@@ -11,9 +11,11 @@ from starlette.responses import Response
 
 from fastapi_taskflow.store import FunctionStats
 from fastapi_taskflow.task.record import TaskStatus
+from fastapi_taskflow.web.answers import Answers, json_answer, problems
 from fastapi_taskflow.web.metrics import metrics_json
 from fastapi_taskflow.web.parts import AdminParts, Parts
 from fastapi_taskflow.web.schemas import SafeJSONResponse
+from fastapi_taskflow.web.shapes import FunctionShape, Health, Problem
 
 if TYPE_CHECKING:
     from fastapi_taskflow.task.definition import TaskDefinition
@@ -23,8 +25,17 @@ router = APIRouter()
 
 PROBE_TIMEOUT: Final = 2.0
 
+HEALTH: Answers = {
+    **json_answer(Health, "All is well"),
+    503: {"model": Health | Problem, "description": "The store fails or takes no changes"},
+}
 
-@router.get("/functions", response_model=None)
+
+@router.get(
+    "/functions",
+    response_class=Response,
+    responses={**json_answer(list[FunctionShape], "Each known function"), **problems(503)},
+)
 async def functions(parts: Parts) -> Response:
     """Return the known functions with their options and counters."""
     stats = await parts.journal.stats()
@@ -38,7 +49,7 @@ async def functions(parts: Parts) -> Response:
     return SafeJSONResponse(rows)
 
 
-@router.get("/health", response_model=None)
+@router.get("/health", response_class=Response, responses=HEALTH)
 async def health(parts: Parts) -> Response:
     """Return 200 while the store answers and takes changes, else 503."""
     answers = await _store_answers(parts)

@@ -14,11 +14,13 @@ from fastapi_taskflow import clock
 from fastapi_taskflow.errors import InvalidTransitionError, StoreError, TaskNotFoundError
 from fastapi_taskflow.store import TaskQuery
 from fastapi_taskflow.task.record import TaskStatus
+from fastapi_taskflow.web.answers import json_answer, page_answer, problems, redirect_answer
 from fastapi_taskflow.web.arguments import arguments_of
 from fastapi_taskflow.web.parts import AdminParts, Parts
 from fastapi_taskflow.web.paths import base_url, prefers_html
-from fastapi_taskflow.web.queries import MAX_LIMIT, ListQuery, fetch, parse_instant
+from fastapi_taskflow.web.queries import MAX_LIMIT, InstantText, ListQuery, fetch, parse_instant
 from fastapi_taskflow.web.schemas import SafeJSONResponse, record_json
+from fastapi_taskflow.web.shapes import BulkRetried, Changed, FailedRetried, Task, Timeline
 from fastapi_taskflow.web.trace import trace_json
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ router = APIRouter()
 
 MAX_BULK: Final = 1_000
 MAX_ID_CHARS: Final = 64
+
+TO_DASHBOARD: Final = redirect_answer("A browser is sent to the dashboard")
+CHANGED: Final = {**json_answer(Changed, "The task after it"), **TO_DASHBOARD, **problems(404, 409, 503)}
 
 
 class BulkRetry(BaseModel):
@@ -69,7 +74,7 @@ def next_link(request: Request, cursor: str | None) -> dict[str, str]:
     return {"Link": f'<{path}?{urlencode([*kept, ("cursor", cursor)])}>; rel="next"'}
 
 
-@router.get("/", response_model=None)
+@router.get("/", response_class=Response, responses={**page_answer(), **problems(422, 503)})
 async def list_tasks(request: Request, parts: Parts, query: ListQuery) -> Response:
     """Return one page of tasks, newest first unless asked otherwise."""
     page = await fetch(parts.journal, query)
@@ -79,17 +84,25 @@ async def list_tasks(request: Request, parts: Parts, query: ListQuery) -> Respon
     return SafeJSONResponse([shown(parts, record) for record in page.records], headers=headers)
 
 
-@router.post("/bulk-retry", response_model=None)
+@router.post(
+    "/bulk-retry",
+    response_class=Response,
+    responses={**json_answer(BulkRetried, "What came of it"), **problems(400, 422, 503)},
+)
 async def bulk_retry(parts: Parts, body: BulkRetry) -> Response:
     """Run several tasks again; those that cannot be are skipped, with the reason."""
     return SafeJSONResponse(await _retry_all(parts, list(dict.fromkeys(body.task_ids))))
 
 
-@router.post("/retry-failed", response_model=None)
+@router.post(
+    "/retry-failed",
+    response_class=Response,
+    responses={**json_answer(FailedRetried, "What came of it"), **TO_DASHBOARD, **problems(422, 503)},
+)
 async def retry_failed(
     request: Request,
     parts: Parts,
-    since: Annotated[str | None, Query(max_length=64)] = None,
+    since: InstantText = None,
     func_name: Annotated[str | None, Query(max_length=512)] = None,
 ) -> Response:
     """Run failed tasks again, at most ``MAX_BULK`` in one call."""
@@ -116,19 +129,23 @@ async def retry_failed(
     return SafeJSONResponse({**result, "more": page.next_cursor is not None})
 
 
-@router.get("/{task_id}", response_model=None)
+@router.get("/{task_id}", response_class=Response, responses={**json_answer(Task, "The task"), **problems(404, 503)})
 async def get_task(parts: Parts, task_id: str) -> Response:
     """Return one task."""
     return SafeJSONResponse(shown(parts, await found(parts, task_id)))
 
 
-@router.get("/{task_id}/trace", response_model=None)
+@router.get(
+    "/{task_id}/trace",
+    response_class=Response,
+    responses={**json_answer(Timeline, "The timeline"), **problems(404, 503)},
+)
 async def get_trace(parts: Parts, task_id: str) -> Response:
     """Return one task's timeline."""
     return SafeJSONResponse(trace_json(await found(parts, task_id)))
 
 
-@router.post("/{task_id}/cancel", response_model=None)
+@router.post("/{task_id}/cancel", response_class=Response, responses=CHANGED)
 async def cancel(request: Request, parts: Parts, task_id: str) -> Response:
     """Cancel a task that waits or runs."""
     await found(parts, task_id)
@@ -137,7 +154,7 @@ async def cancel(request: Request, parts: Parts, task_id: str) -> Response:
     return _done(request, parts, record, "asked" if asked else "cancelled")
 
 
-@router.post("/{task_id}/retry", response_model=None)
+@router.post("/{task_id}/retry", response_class=Response, responses=CHANGED)
 async def retry(request: Request, parts: Parts, task_id: str) -> Response:
     """Run an unsuccessful task again, as a new task."""
     await found(parts, task_id)

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlencode
 from fastapi import APIRouter, Depends, HTTPException, Request
 from starlette.responses import RedirectResponse, Response
 
+from fastapi_taskflow.web.answers import json_answer, problems, redirect_answer, text_answer
 from fastapi_taskflow.web.auth.backend import authenticate
 from fastapi_taskflow.web.auth.sessions import COOKIE, Sessions
 from fastapi_taskflow.web.auth.throttle import LoginThrottle
@@ -16,6 +17,7 @@ from fastapi_taskflow.web.dashboard.pages import page
 from fastapi_taskflow.web.parts import AdminSettings, Parts
 from fastapi_taskflow.web.paths import base_url, client_address, prefers_html, safe_next
 from fastapi_taskflow.web.schemas import SafeJSONResponse
+from fastapi_taskflow.web.shapes import SignedIn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +27,31 @@ router = APIRouter(prefix="/auth")
 
 MAX_FORM: Final = 16_384
 """Bytes that a login form may have."""
+
+SIGNED_IN: Final = {
+    **json_answer(SignedIn, "Signed in"),
+    **redirect_answer("Signed in; a browser is sent to where it wanted to go"),
+    **problems(401, 404, 413, 422, 429, 503),
+}
+SIGNED_OUT: Final = {**redirect_answer("A browser is sent to the login page"), **problems(503)}
+FORM: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "type": "object",
+                    "required": ["username", "password"],
+                    "properties": {
+                        "username": {"type": "string"},
+                        "password": {"type": "string", "format": "password"},
+                        "next": {"type": "string", "description": "Path below the mount to go to after it"},
+                    },
+                }
+            }
+        },
+    }
+}
 
 
 async def _sessions_of(request: Request) -> Sessions:
@@ -37,7 +64,15 @@ async def _throttle_of(request: Request) -> LoginThrottle:
     return throttle
 
 
-@router.get("/login", response_model=None)
+@router.get(
+    "/login",
+    response_class=Response,
+    responses={
+        **text_answer("The login page", "text/html"),
+        **redirect_answer("To the dashboard, where authentication is off"),
+        **problems(422),
+    },
+)
 async def login_page(request: Request, parts: Parts, next: str | None = None) -> Response:  # noqa: A002 - the URL's name
     """Show the form."""
     if parts.settings.auth is None:
@@ -45,7 +80,7 @@ async def login_page(request: Request, parts: Parts, next: str | None = None) ->
     return page(request, "login.html", {"next": safe_next(next)})
 
 
-@router.post("/login", response_model=None)
+@router.post("/login", response_class=Response, responses=SIGNED_IN, openapi_extra=FORM)
 async def login(
     request: Request,
     parts: Parts,
@@ -81,7 +116,7 @@ async def login(
     return response
 
 
-@router.post("/logout", response_model=None)
+@router.post("/logout", status_code=204, response_class=Response, responses=SIGNED_OUT)
 async def logout(request: Request, sessions: Annotated[Sessions, Depends(_sessions_of)]) -> Response:
     """End the session for good."""
     await sessions.revoke(request.cookies.get(COOKIE))

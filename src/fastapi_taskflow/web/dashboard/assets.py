@@ -11,6 +11,8 @@ from typing import Final
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
+from fastapi_taskflow.web.answers import problems, text_answer
+
 router = APIRouter()
 
 TYPES: Final = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -44,7 +46,15 @@ def assets() -> dict[str, Asset]:
     return found
 
 
-@router.get("/dashboard/static/{name}", response_model=None)
+@router.get(
+    "/dashboard/static/{name}",
+    response_class=Response,
+    responses={
+        **text_answer("The file", "text/css", "text/javascript", "image/svg+xml"),
+        304: {"description": "The browser has it already"},
+        **problems(404),
+    },
+)
 async def asset(request: Request, name: str) -> Response:
     """Return one file. Browsers ask again each time and get 304, so an upgrade shows at once."""
     known = assets().get(name)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
+from fastapi_taskflow.web.answers import problems, text_answer
 from fastapi_taskflow.web.auth.sessions import COOKIE, Sessions
 from fastapi_taskflow.web.parts import AdminParts, Parts
 from fastapi_taskflow.web.stream import Subscription, delta
@@ -29,7 +30,11 @@ SHUTDOWN_GRACE: Final = 2.0
 """Seconds in which a stream ends by itself when the server stops; a stream that is cut off is an error in its log."""
 
 
-@router.get("/dashboard/stream", response_model=None)
+@router.get(
+    "/dashboard/stream",
+    response_class=Response,
+    responses={**text_answer("Changes as they happen, without an end", "text/event-stream"), **problems(422)},
+)
 async def stream(
     request: Request, parts: Parts, last_event_id: Annotated[str | None, Header(max_length=64)] = None
 ) -> Response:

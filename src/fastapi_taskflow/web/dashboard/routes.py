@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from fastapi_taskflow.task.record import LIVE, TaskStatus
+from fastapi_taskflow.web.answers import problems, text_answer
 from fastapi_taskflow.web.arguments import arguments_of
 from fastapi_taskflow.web.dashboard.moments import moments
 from fastapi_taskflow.web.dashboard.pages import page
@@ -42,8 +43,10 @@ NOTICES: Final = {
 }
 
 
-@router.get("/dashboard", response_model=None)
-@router.get("/dashboard/", response_model=None)
+@router.get("/dashboard/", response_class=Response, include_in_schema=False)
+@router.get(
+    "/dashboard", response_class=Response, responses={**text_answer("The page", "text/html"), **problems(422, 503)}
+)
 async def list_page(
     request: Request, parts: Parts, query: ListQuery, n: Annotated[int, Query(ge=0, le=1_000_000)] = 0
 ) -> Response:
@@ -78,7 +81,11 @@ async def list_page(
     )
 
 
-@router.get("/dashboard/{task_id}", response_model=None)
+@router.get(
+    "/dashboard/{task_id}",
+    response_class=Response,
+    responses={**text_answer("The page", "text/html"), **problems(404, 422, 503)},
+)
 async def task_page(
     request: Request, parts: Parts, task_id: str, level: Annotated[str, Query(max_length=16)] = "debug"
 ) -> Response:
