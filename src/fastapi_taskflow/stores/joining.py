@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
 from fastapi_taskflow.errors import ConfigurationError
+from fastapi_taskflow.stores.address import same_database, shown
 from fastapi_taskflow.stores.carrying import Book
-from fastapi_taskflow.stores.places import shown, together
 from fastapi_taskflow.stores.schema import tasks
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def carrier_of(session: object, own: sa.URL, on_commit: OnCommit) -> Carrier:
 
 def _require_same(bind: sa.Engine | sa.Connection, own: sa.URL) -> None:
     url = bind.engine.url
-    if not together(url, own):
+    if not same_database(url, own):
         msg = (
             f"the session is bound to {shown(url)}, but the tasks are kept in {shown(own)}: one transaction cannot "
             "hold both. Keep the tasks in the session's database, or leave session= out"

@@ -12,7 +12,7 @@ POSTGRESQL_PORT: Final = 5432
 _HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def together(one: sa.URL, other: sa.URL) -> bool:
+def same_database(one: sa.URL, other: sa.URL) -> bool:
     """Tell whether both name the same database: a SQLite file by its resolved path, a server by host, port and name.
 
     A host that only one of them names is not compared. A SQLite database in memory is never the same.
