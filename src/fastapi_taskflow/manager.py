@@ -208,6 +208,7 @@ class TaskManager:
             self.registry,
             calls,
             pump,
+            self.prometheus,
             held,
             self.settings,
         )

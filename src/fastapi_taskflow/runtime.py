@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from fastapi_taskflow.errors import StoreError
 from fastapi_taskflow.services.heartbeat import Heartbeat, this_instance
+from fastapi_taskflow.services.host_numbers import HostNumbers
 from fastapi_taskflow.services.inbox import Inbox
 from fastapi_taskflow.services.liveness import Liveness
 from fastapi_taskflow.services.recovery import Recovery
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.store import Instance, Store
     from fastapi_taskflow.task.call import Calls
     from fastapi_taskflow.task.registry import Registry
+    from fastapi_taskflow.telemetry.prometheus import PrometheusMetrics
     from fastapi_taskflow.telemetry.pump import ObserverPump
 
     class Service(Protocol):
@@ -59,6 +61,7 @@ class Runtime:
         registry: The known functions.
         calls: Restores calls.
         pump: Feeds the user's observers.
+        metrics: Shared with the other workers of this host.
         lease: Kept by this process's signs of life.
         settings: The manager's settings.
 
@@ -78,6 +81,7 @@ class Runtime:
         registry: Registry,
         calls: Calls,
         pump: ObserverPump,
+        metrics: PrometheusMetrics,
         lease: Lease,
         settings: Settings,
     ) -> None:
@@ -89,9 +93,11 @@ class Runtime:
         self._registry = registry
         self._calls = calls
         self._pump = pump
+        self._metrics = metrics
         self._lease = lease
         self._settings = settings
         self._heartbeat: Heartbeat | None = None
+        self._numbers: HostNumbers | None = None
         self._services: list[Service] = []
         self._all_ended = True
         self.retention_days = settings.retention_days
@@ -158,7 +164,11 @@ class Runtime:
             if self._heartbeat is not None:
                 await self._heartbeat.stop()
                 self._heartbeat = None
-            if await self._journal.stop(within=FLUSH_WAIT) and self._store.persistent and self._all_ended:
+            stored = await self._journal.stop(within=FLUSH_WAIT)
+            if self._numbers is not None:
+                await self._numbers.stop()
+                self._numbers = None
+            if stored and self._store.persistent and self._all_ended:
                 await self._store.forget(self._dispatcher.owner)
         except StoreError as error:
             logger.warning("this instance's row stays in the store: %s", error)
@@ -175,6 +185,8 @@ class Runtime:
         heartbeat = Heartbeat(store, self._journal, me, lease=self._lease, liveness=liveness, seconds=settings.lease)
         await heartbeat.start()
         self._heartbeat = heartbeat
+        self._numbers = HostNumbers(store, self._metrics, me)
+        await self._numbers.start()
         recovery = Recovery(
             store, self._journal, self._engine, self._registry, self._calls,
             settings=settings, liveness=liveness, lease=self._lease, me=me,

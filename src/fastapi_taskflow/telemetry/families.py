@@ -20,11 +20,14 @@ from prometheus_client.utils import floatToGoString
 from fastapi_taskflow.errors import ConfigurationError
 from fastapi_taskflow.telemetry import names
 from fastapi_taskflow.telemetry.series import Reading, Tally
+from fastapi_taskflow.telemetry.sharing import others_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from prometheus_client import CollectorRegistry
+
+    from fastapi_taskflow.telemetry.sharing import Shown
 
 TASK_LABELS: Final = (names.LABEL_TASK, names.LABEL_QUEUE)
 
@@ -35,8 +38,15 @@ reading_in_use: Final[ContextVar[Reading | None]] = ContextVar("taskflow_metrics
 class Source(Protocol):
     """One manager's numbers."""
 
+    @property
+    def shown(self) -> Shown | None:
+        """What it shows of all workers of this host; None where it speaks for itself alone."""
+
+    async def refresh(self) -> None:
+        """Bring ``shown`` up to date, as far as that is possible soon. It does not raise."""
+
     def add_to(self, reading: Reading) -> None:
-        """Add them. It does not raise."""
+        """Add its own. It does not raise."""
 
 
 class Families(Collector):
@@ -53,11 +63,19 @@ class Families(Collector):
         """Show a manager no more."""
         self._sources = tuple(other for other in self._sources if other is not source)
 
+    async def refresh(self) -> None:
+        """Bring up to date what every manager shows of the other workers."""
+        for source in self._sources:
+            await source.refresh()
+
     def read(self) -> Reading:
-        """Read the numbers of every manager."""
+        """Read the numbers of every manager, and of the workers in other processes."""
         reading = Reading()
         for source in self._sources:
             source.add_to(reading)
+        for other in others_of(source.shown for source in self._sources if source.shown is not None):
+            reading.add_counts(other)
+            reading.gauges.add(other.gauges)
         return reading
 
     def describe(self) -> Iterable[Metric]:
@@ -128,8 +146,8 @@ def _add_tally(family: HistogramMetricFamily, labels: Sequence[str], tally: Tall
 def _gauges(reading: Reading) -> Iterator[Metric]:
     gauges = reading.gauges
     for name, text, values in (
-        (names.RUNNING, "Tasks that run in this process.", gauges.running),
-        (names.PENDING, "Tasks that wait in this process.", gauges.pending),
+        (names.RUNNING, "Tasks that run.", gauges.running),
+        (names.PENDING, "Tasks that wait.", gauges.pending),
         (names.OLDEST_PENDING_AGE, "How long the oldest waiting task has been ready to run.", gauges.oldest),
         (names.CONCURRENCY_LIMIT, "Tasks that may run at once.", gauges.limits),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
@@ -17,14 +18,14 @@ from fastapi_taskflow.telemetry.families import families_of, reading_in_use
 from fastapi_taskflow.telemetry.gauges import GaugeReader
 from fastapi_taskflow.telemetry.metrics import attempt_duration, queue_wait
 from fastapi_taskflow.telemetry.negotiation import MetricsFormat, negotiate, wants_json
-from fastapi_taskflow.telemetry.series import Tally, TaskSeries
+from fastapi_taskflow.telemetry.series import Reading, Tally, TaskSeries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from fastapi_taskflow.task.definition import TaskDefinition
     from fastapi_taskflow.task.event import TaskEvent
-    from fastapi_taskflow.telemetry.series import Reading
+    from fastapi_taskflow.telemetry.sharing import Shown
 
 TEXT_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -41,6 +42,12 @@ class PrometheusMetrics:
         oldest_pending: When the oldest pending task of a queue became ready, seconds since the Unix epoch, or None.
         backlog: Changes that wait for the store.
         limits: Tasks that may run at once per queue; None or no entry is without limit.
+        catch_up: Has it told of what has happened so far.
+
+    Attributes:
+        identity: Tells these counters from those of other managers.
+        shown: What is shown of all workers of this host, instead of the own counters alone, or None.
+        refresh_shown: Brings ``shown`` up to date, or None.
 
     Raises:
         ConfigurationError: If something else in ``registry`` has one of the names.
@@ -63,6 +70,10 @@ class PrometheusMetrics:
         )
         self._series: dict[tuple[str, str], TaskSeries] = {}
         self._flush = Tally(names.FLUSH_BUCKETS)
+        self._version = 0
+        self.identity = uuid.uuid4().hex
+        self.shown: Shown | None = None
+        self.refresh_shown: Callable[[], Awaitable[None]] | None = None
         self._families = families_of(self.registry)
         self._families.add_source(self)
 
@@ -72,6 +83,7 @@ class PrometheusMetrics:
 
     def declare(self, definition: TaskDefinition) -> None:
         """Let the counters of a known task start at 0, so that a rate sees the first event."""
+        self._version += 1
         self._bind(definition.name, definition.queue)
 
     def observe(self, event: TaskEvent) -> None:
@@ -79,6 +91,7 @@ class PrometheusMetrics:
         kind = event.kind
         if kind is EventKind.LOGGED:
             return
+        self._version += 1
         record = event.record
         series = self._series.get((record.func_name, record.queue)) or self._bind(record.func_name, record.queue)
         if kind is EventKind.ENQUEUED:
@@ -102,16 +115,37 @@ class PrometheusMetrics:
 
     def observe_flush(self, seconds: float) -> None:
         """Take note of how long a commit took."""
+        self._version += 1
         self._flush.observe(seconds)
 
+    async def refresh(self) -> None:
+        """Bring ``shown`` up to date, if workers share their numbers."""
+        if self.refresh_shown is not None:
+            await self.refresh_shown()
+
     def add_to(self, reading: Reading) -> None:
-        """Add this manager's numbers to a scrape."""
+        """Add this manager's numbers to a scrape: its counters as they were last kept, where workers share them."""
+        shown = self.shown
+        if shown is None:
+            self._add_counts(reading)
+        else:
+            reading.add_counts(shown.own)
+        reading.gauges.add(self._gauges.read({queue for _, queue in reading.series}))
+
+    def snapshot(self) -> tuple[int, Reading]:
+        """Return this manager's own numbers as they are now, and a number that changes with the counters."""
+        reading = Reading()
+        self._add_counts(reading)
+        reading.settle()
+        reading.gauges.add(self._gauges.read({queue for _, queue in reading.series}))
+        return self._version, reading
+
+    def _add_counts(self, reading: Reading) -> None:
         if self._catch_up is not None:
             self._catch_up()
         for (task, queue), series in list(self._series.items()):
             reading.add_series((storable_text(task, MAX_LABEL_CHARS), storable_text(queue, MAX_LABEL_CHARS)), series)
         reading.flush.add(self._flush)
-        reading.gauges.add(self._gauges.read({queue for _, queue in reading.series}))
 
     def render(self, accept: str | None, format: str | None = None) -> tuple[str, bytes]:  # noqa: A002 - the query parameter's name
         """Return content type and body, as text 0.0.4 or OpenMetrics 1.0.0 with exemplars.
@@ -132,11 +166,14 @@ class PrometheusMetrics:
         return TEXT_CONTENT_TYPE, generate_latest(self.registry)
 
     async def scrape(self, accept: str | None, format: str | None = None) -> tuple[str, bytes]:  # noqa: A002 - as in render
-        """Do what ``render`` does without holding up the loop: numbers are read here, the text is made in a thread.
+        """Do what ``render`` does, for all workers of this host, without holding up the loop.
+
+        Numbers are read here, the text is made in a thread.
 
         Raises:
             ValueError: If ``format`` is neither ``prometheus`` nor ``openmetrics``.
         """
+        await self._families.refresh()
         token = reading_in_use.set(self._families.read())
         try:
             return await asyncio.to_thread(self.render, accept, format)

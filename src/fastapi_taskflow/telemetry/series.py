@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from math import floor
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fastapi_taskflow.task.record import FINISHED, TaskStatus
@@ -15,6 +16,10 @@ from fastapi_taskflow.telemetry import names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+GRAIN: Final = 2.0**-20
+"""Seconds. Sums of multiples of it are exact, in whatever order, up to 272 years."""
 
 
 class ExemplarFact(NamedTuple):
@@ -69,6 +74,14 @@ class Tally:
             if mine is None or mine.at < exemplar.at:
                 self.exemplars[index] = exemplar
 
+    def settle(self) -> None:
+        """Round the sum down to a multiple of `GRAIN`.
+
+        Floats come out different by the order in which they are added, and a counter that goes back by the last
+        digit counts for a scraper as one that began anew.
+        """
+        self.total = floor(self.total / GRAIN) * GRAIN
+
 
 _ORDER: Final = tuple(sorted(FINISHED))
 
@@ -89,7 +102,7 @@ class TaskSeries:
         """Seconds since the Unix epoch; None if the task never ended well."""
 
     def add(self, other: TaskSeries) -> None:
-        """Add what another manager counted."""
+        """Add what another manager or worker counted."""
         self.enqueued += other.enqueued
         self.retries += other.retries
         self.recovered += other.recovered
@@ -120,7 +133,7 @@ class Gauges:
     backlog: float = 0.0
 
     def add(self, other: Gauges) -> None:
-        """Add what another manager shows."""
+        """Add what another manager or worker shows."""
         for mine, its in ((self.running, other.running), (self.pending, other.pending), (self.limits, other.limits)):
             for queue, value in its.items():
                 mine[queue] = mine.get(queue, 0.0) + value
@@ -130,7 +143,7 @@ class Gauges:
 
 
 class Reading:
-    """All numbers of one or more managers at one moment."""
+    """All numbers of one or more managers or workers at one moment."""
 
     __slots__ = ("flush", "gauges", "series")
 
@@ -145,3 +158,16 @@ class Reading:
         if mine is None:
             mine = self.series[key] = TaskSeries()
         mine.add(series)
+
+    def add_counts(self, other: Reading) -> None:
+        """Add all counters and histograms of another reading, and none of its gauges."""
+        for key, series in other.series.items():
+            self.add_series(key, series)
+        self.flush.add(other.flush)
+
+    def settle(self) -> None:
+        """Round the sums of all histograms down; see `Tally.settle`."""
+        self.flush.settle()
+        for series in self.series.values():
+            series.duration.settle()
+            series.queue_wait.settle()
