@@ -516,6 +516,31 @@ async def test_a_task_that_another_instance_took_first_does_not_run_here(
     assert (record.owner, record.status) == ("other", TaskStatus.PENDING)
 
 
+async def test_the_same_key_by_both_ways_at_once_runs_once(
+    watch: Watch, engine: AsyncEngine, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ordinary task is on its way into the store while the transaction commits: the store decides."""
+    write, began, go_on = watch.manager.store.write, asyncio.Event(), asyncio.Event()
+
+    async def write_later(changes: Sequence[Change]) -> WriteResult:
+        began.set()
+        await go_on.wait()
+        return await write(changes)
+
+    async with AsyncSession(engine) as session:
+        task_id = await add("in the transaction", session, idempotency_key="a")
+        monkeypatch.setattr(watch.manager.store, "write", write_later)
+        ordinary = asyncio.create_task(watch.manager.enqueue(watch.note, "ordinary", idempotency_key="a"))
+        await began.wait()
+        await session.commit()
+        go_on.set()
+    assert await ordinary == task_id
+    await watch.finished(task_id)
+    await watch.settled()
+    assert watch.ran == ["in the transaction"]
+    assert await watch.counted() == {"success": 2}
+
+
 # -- in routes -------------------------------------------------------------------------------------------------------
 
 
