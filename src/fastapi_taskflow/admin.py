@@ -11,6 +11,7 @@ from fastapi_taskflow.settings import require_positive
 from fastapi_taskflow.web.app import build_admin_app
 from fastapi_taskflow.web.auth.backend import auth_backend_from
 from fastapi_taskflow.web.description import describe
+from fastapi_taskflow.web.elsewhere import Elsewhere
 from fastapi_taskflow.web.parts import AdminParts, AdminSettings
 from fastapi_taskflow.web.stream import ChangeFeed
 
@@ -115,6 +116,10 @@ class TaskAdmin:
         task_manager.add_observer(feed)
         task_manager.on_startup(feed.open)
         task_manager.on_shutdown(feed.close)
+        if task_manager.store.persistent:
+            elsewhere = Elsewhere(task_manager.store, feed, me=lambda: task_manager.dispatcher.owner)
+            task_manager.on_startup(elsewhere.start)
+            task_manager.on_shutdown(elsewhere.stop)
         parts = AdminParts(
             settings=settings,
             journal=task_manager.journal,

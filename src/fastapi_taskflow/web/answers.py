@@ -15,7 +15,7 @@ REASONS: Final = {
     401: "Not signed in, or the login is wrong",
     403: "Another site made the browser send the request",
     404: "There is no such thing",
-    409: "The task's status does not allow it, or another process holds the task",
+    409: "The task's status does not allow it, or its call cannot be made again",
     413: "The body is too large",
     422: "A parameter or the body is wrong",
     429: "Too many wrong logins",

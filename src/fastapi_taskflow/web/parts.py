@@ -44,6 +44,10 @@ class Journal(Protocol):
 class Dispatcher(Protocol):
     """Where an operator's wishes go."""
 
+    @property
+    def owner(self) -> str:
+        """The id of this instance, new with each start."""
+
     async def cancel(self, task_id: str) -> TaskRecord:
         """Cancel a task; return its record as it is then."""
 

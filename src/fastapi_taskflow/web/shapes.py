@@ -207,6 +207,18 @@ class Health(Shape):
     running: int
 
 
+class InstanceShape(Shape):
+    """A process that works on tasks. ``age`` is seconds since its last sign of life, ``me`` the one that answers."""
+
+    instance_id: str
+    host: str
+    pid: int
+    started_at: Instant
+    heartbeat_at: Instant
+    age: float
+    me: bool
+
+
 class SignedIn(Shape):
     """Who is signed in now; the session is in the cookie."""
 

@@ -55,10 +55,15 @@ class Subscription:
     def offer(self, change: Change) -> None:
         """Add a change, or note that this page is too slow."""
         if len(self.waiting) >= PER_CLIENT:
-            self.waiting.clear()
-            self.lagged = True
+            self.lag()
         else:
             self.waiting.append(change)
+            self._wake.set()
+
+    def lag(self) -> None:
+        """Note that changes were missed, whatever waits."""
+        self.waiting.clear()
+        self.lagged = True
         self._wake.set()
 
     def close(self) -> None:
@@ -104,15 +109,25 @@ class ChangeFeed:
 
     def observe(self, event: TaskEvent) -> None:
         """Take note of a change of status. Lines of a log are not streamed."""
-        if event.kind is EventKind.LOGGED:
-            return
+        if event.kind is not EventKind.LOGGED:
+            self.tell(event.record)
+
+    def tell(self, record: TaskRecord) -> None:
+        """Take note of a task that has changed."""
         self._number += 1
         if not self._subscriptions and not self._may_resume():
             return
-        change = Change(self._number, event.record)
+        change = Change(self._number, record)
         self._recent.append(change)
         for subscription in self._subscriptions:
             subscription.offer(change)
+
+    def resync(self) -> None:
+        """Have every open page load anew, since changes were missed, and none resume from before."""
+        self._number += 1
+        self._recent.clear()
+        for subscription in self._subscriptions:
+            subscription.lag()
 
     def subscribe(self, last_event_id: str | None = None) -> Subscription:
         """Return a new subscription, with what came after ``last_event_id`` already in it.

@@ -16,14 +16,15 @@ from fastapi_taskflow.web.stream import ChangeFeed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from fastapi_taskflow.store import Store, TaskQuery
+    from fastapi_taskflow.store import Instance, Store, TaskQuery
 
 
 class FakeStore:
-    """Settings only, as `Store.get_meta` and `Store.put_meta` have them."""
+    """Settings and instances only, as `Store.get_meta` and `Store.put_meta` have them."""
 
     def __init__(self) -> None:
         self.meta: dict[str, tuple[str, float | None]] = {}
+        self.rows: list[Instance] = []
         self.error: Exception | None = None
 
     async def get_meta(self, key: str) -> str | None:
@@ -31,6 +32,11 @@ class FakeStore:
             raise self.error
         value, expires = self.meta.get(key, (None, None))
         return None if expires is not None and expires <= time.time() else value
+
+    async def instances(self) -> list[Instance]:
+        if self.error is not None:
+            raise self.error
+        return self.rows
 
     async def put_meta(self, key: str, value: str, *, expires_at: float | None = None) -> str:
         kept = await self.get_meta(key)
@@ -104,6 +110,8 @@ def matches(record: TaskRecord, query: TaskQuery) -> bool:
 
 class FakeDispatcher:
     """Cancels what lives and retries what did not succeed."""
+
+    owner = "me"
 
     def __init__(self, journal: FakeJournal) -> None:
         self.journal = journal

@@ -102,6 +102,6 @@ document.addEventListener("keydown", (event) => {
   document.querySelector("input[name=q]").focus();
 });
 
-// Another worker's changes do not come over this worker's stream.
+// What the stream cannot tell, such as old tasks that were deleted.
 setInterval(refreshSoon, Math.max(5, Number(poll) || 30) * 1000);
 keepAges();
