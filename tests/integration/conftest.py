@@ -39,8 +39,9 @@ class Server:
     url: str
 
     def kill(self) -> None:
-        """End it as a power cut does."""
-        self.process.kill()
+        """End it, with all of its workers, as a power cut does."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
 
     def terminate(self) -> int:
@@ -55,32 +56,40 @@ Start = "Callable[..., Server]"
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Return a function that starts ``app.py`` with the given source under uvicorn, and waits until it answers."""
-    started: list[subprocess.Popen[bytes]] = []
+    with servers_in(tmp_path) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def servers_in(folder: Path) -> Iterator[Callable[..., Server]]:
+    """Give what the fixture ``start_server`` gives, for servers with this working directory."""
+    started: list[Server] = []
 
     def start(source: str, *arguments: str, ready: str = "/ready", **environment: str) -> Server:
-        (tmp_path / "app.py").write_text(source)
+        (folder / "app.py").write_text(source)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        server = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port), "--log-level", "warning"]
-        command = [*server, *arguments]
-        process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **environment})
-        started.append(process)
-        url = f"http://127.0.0.1:{port}"
+        uvicorn = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port), "--log-level", "warning"]
+        command = [*uvicorn, *arguments]
+        # In a session of its own: workers would outlive a parent that was killed.
+        process = subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, start_new_session=True)
+        server = Server(process, f"http://127.0.0.1:{port}")
+        started.append(server)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             assert process.poll() is None, f"the server ended with {process.returncode}"
             with contextlib.suppress(httpx.TransportError):
-                httpx.get(url + ready, timeout=2)
-                return Server(process, url)
+                httpx.get(server.url + ready, timeout=2)
+                return server
             time.sleep(0.05)
         pytest.fail("the server did not answer within 30 s")
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-            process.wait(10)
+    try:
+        yield start
+    finally:
+        for server in started:
+            server.kill()
 
 
 def wait_for(get: Callable[[], Any], done: Callable[[Any], bool], *, within: float = 15.0) -> Any:
