@@ -17,6 +17,8 @@ from tests.chaos.facts import SECOND, Orphan, Row
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping
 
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
 LOCKS: Final = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "LOCK TABLE taskflow_tasks IN EXCLUSIVE MODE"}
 WAIT: Final = 30.0
 
@@ -38,14 +40,15 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        options: dict[str, Any] = {"timeout": WAIT, "isolation_level": None} if url.startswith("sqlite") else {}
-        self._engine = create_async_engine(url, poolclass=NullPool, connect_args=options)
+        self._engine = _engine(url)
+        # A reader that closes last would tidy up the log that a killed writer has left; that is for the product to do.
+        self._reader = _engine(f"{url.replace(':///', ':///file:')}?mode=ro&uri=true" if _is_sqlite(url) else url)
         # The clocks of a host run at the same pace for the length of a run.
         self._offset = time.monotonic_ns() - time.time_ns()
 
     async def rows(self) -> Mapping[str, Row]:
         """Return all tasks, by id."""
-        async with self._engine.connect() as connection:
+        async with self._reader.connect() as connection:
             owners = (await connection.execute(OWNERS)).all()
             found = (await connection.execute(ALL)).all()
         live = {owner.instance_id for owner in owners if _started(owner.pid) == owner.pid_started}
@@ -59,13 +62,13 @@ class Database:
 
     async def orphans(self, pids: Collection[int]) -> tuple[Orphan, ...]:
         """Return what these processes have left pending or running."""
-        async with self._engine.connect() as connection:
+        async with self._reader.connect() as connection:
             found = (await connection.execute(LEFT, {"pids": list(pids)})).all()
         return tuple(Orphan(row.task_id, self._monotonic(row.run_at) if row.run_at else 0) for row in found)
 
     async def open_tasks(self) -> int:
         """Return how many tasks are pending or running."""
-        async with self._engine.connect() as connection:
+        async with self._reader.connect() as connection:
             return int((await connection.execute(OPEN)).scalar_one())
 
     async def lock(self, seconds: float) -> None:
@@ -78,9 +81,19 @@ class Database:
     async def close(self) -> None:
         """Let go of it."""
         await self._engine.dispose()
+        await self._reader.dispose()
 
     def _monotonic(self, wall: float) -> int:
         return int(wall * SECOND) + self._offset
+
+
+def _is_sqlite(url: str) -> bool:
+    return sa.make_url(url).get_backend_name() == "sqlite"
+
+
+def _engine(url: str) -> AsyncEngine:
+    options: dict[str, Any] = {"timeout": WAIT, "isolation_level": None} if _is_sqlite(url) else {}
+    return create_async_engine(url, poolclass=NullPool, connect_args=options)
 
 
 def _started(pid: int) -> int | None:

@@ -89,9 +89,7 @@ class Driver:
             case Fault.FREEZE | Fault.FREEZE_PAST_LEASE:
                 self._go_on_beside(self._freeze(victim, step))
             case Fault.LOCK:
-                # What cannot beat for a lease may lose its tasks to whoever gets the lock first.
-                self._hit(step.fault, up, step.lasts + self._lease)
-                self._go_on_beside(self._database.lock(step.lasts))
+                self._go_on_beside(self._lock(step))
 
     async def _kill(self, pids: frozenset[int], fault: Fault) -> None:
         self._hit(fault, pids, KILL_LASTS)
@@ -105,16 +103,23 @@ class Driver:
 
     async def _freeze(self, pid: int, step: Step) -> None:
         # One that is stopped within a transaction keeps the others from beating.
-        self._hit(step.fault, {pid, *self._service.up()}, step.lasts + self._lease)
+        before, since = self._service.up(), time.monotonic_ns()
         self._frozen.add(pid)
         self._service.signal(pid, signal.SIGSTOP)
         await asyncio.sleep(step.lasts)
         self._service.signal(pid, signal.SIGCONT)
         self._frozen.discard(pid)
+        self._hit(step.fault, {pid, *before, *self._service.up()}, self._lease, since=since)
 
-    def _hit(self, fault: Fault, pids: Collection[int], lasts: float) -> None:
+    async def _lock(self, step: Step) -> None:
+        # Who cannot beat for a lease may lose its tasks to whoever gets the lock first.
+        before, since = self._service.up(), time.monotonic_ns()
+        await self._database.lock(step.lasts)
+        self._hit(step.fault, {*before, *self._service.up()}, self._lease, since=since)
+
+    def _hit(self, fault: Fault, pids: Collection[int], lasts: float, *, since: int | None = None) -> None:
         now = time.monotonic_ns()
-        self.hits.append(Hit(fault, frozenset(pids), now, now + int(lasts * SECOND)))
+        self.hits.append(Hit(fault, frozenset(pids), since or now, now + int(lasts * SECOND)))
 
     def _go_on_beside(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ from tests.chaos.server import Service
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from tests.chaos.config import Config
     from tests.chaos.database import Database
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 POSTGRESQL: Final = "TASKFLOW_CHAOS_POSTGRESQL"
 LOCAL_POSTGRESQL: Final = "postgresql+asyncpg://postgres@127.0.0.1:5432/postgres"
 FIRST_START: Final = 60.0
-LAST_ANSWERS: Final = 60.0
 SETTLED_WITHIN: Final = 60.0
 LOOK_AGAIN: Final = 0.2
 
@@ -47,32 +46,17 @@ async def run(config: Config) -> Result:
         service = Service(config.folder, environment, workers=config.workers, evidence=evidence)
         load = Load(service.port, rate=config.rate, seed=config.seed)
         driver = Driver(service, database, lease=LEASE)
-        serving = asyncio.create_task(service.run())
-        try:
+        async with service.running():
             if not await service.all_up(within=FIRST_START):
                 msg = f"the service did not start; see {config.folder / 'server.log'}"
                 raise TimeoutError(msg)
-            began = time.monotonic()
-            loading = asyncio.create_task(load.run())
-            deadline = began + config.seconds
-            await driver.run(plan(config.kills, seed=config.seed, lease=LEASE), deadline=deadline)
-            while load.told.tasks < config.tasks and time.monotonic() < deadline:  # noqa: ASYNC110 - a count
-                await asyncio.sleep(LOOK_AGAIN)
-            load.stop()
-            async with asyncio.timeout(LAST_ANSWERS):
-                await loading
-            loaded = time.monotonic() - began
+            loaded = await _under_load(config, load, driver)
             await _settle(database)
             exit_code = await service.stop()
-        finally:
-            service.kill_all()
-            serving.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await serving
         rows = await database.rows()
+    _keep(config.folder, load, driver)
     lines = evidence.lines()
     runs = runs_of(lines)
-    accepted = load.told.accepted
     return Result(
         config=config,
         seconds=loaded,
@@ -84,8 +68,27 @@ async def run(config: Config) -> Result:
         exit_code=exit_code,
         repeated_at_most_once=repeated_at_most_once(runs),
         recoveries=recoveries(driver.kills, lines, runs, rows),
-        violations=check(accepted, rows, runs, driver.hits),
+        violations=check(load.told.accepted, rows, runs, driver.hits),
     )
+
+
+async def _under_load(config: Config, load: Load, driver: Driver) -> float:
+    """Do the faults beside the load; return how many seconds it lasted."""
+    began = time.monotonic()
+    deadline = began + config.seconds
+    async with asyncio.TaskGroup() as group:
+        group.create_task(load.run())
+        await driver.run(plan(config.kills, seed=config.seed, lease=LEASE), deadline=deadline)
+        while load.told.tasks < config.tasks and time.monotonic() < deadline:  # noqa: ASYNC110 - a count
+            await asyncio.sleep(LOOK_AGAIN)
+        load.stop()
+    return time.monotonic() - began
+
+
+def _keep(folder: Path, load: Load, driver: Driver) -> None:
+    """Leave what the client and the faults know beside the evidence, for whoever looks into a finding."""
+    facts = [*load.told.accepted, *driver.hits, *driver.kills]
+    (folder / "facts.txt").write_text("\n".join(map(repr, facts)))
 
 
 async def _settle(database: Database) -> None:

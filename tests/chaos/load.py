@@ -24,6 +24,9 @@ MOST_KINDS: Final = 3
 REPEATED_KEYS: Final = 0.1
 """How often a key is sent again though its request was answered."""
 
+KEY_ANSWERED: Final = 120.0
+"""Seconds within which a key must be answered: longer than any outage that the faults make."""
+
 AFTER_REFUSED: Final = 0.05
 IN_THREAD: Final = 0.3
 """How often a sync route adds the tasks."""
@@ -109,7 +112,11 @@ class Load:
         self._stopping = False
 
     async def run(self) -> None:
-        """Send until ``stop``; requests with a key are then sent until they are answered."""
+        """Send until ``stop``. Keys that are open then are still sent until they are answered.
+
+        Raises:
+            TimeoutError: If that takes too long.
+        """
         async with asyncio.TaskGroup() as clients:
             for number in range(CLIENTS):
                 clients.create_task(self._client(random.Random(f"{self._seed} {number}")))
@@ -131,8 +138,9 @@ class Load:
             await asyncio.sleep(max(0.0, self._pause * dice.uniform(0.5, 1.5) - (time.monotonic() - began)))
 
     async def _add_with_key(self, path: str, kind: Kind, key: str, dice: random.Random) -> None:
-        while not await self._add(path, [kind], key):
-            self.told.keys_again += 1
+        async with asyncio.timeout(KEY_ANSWERED):
+            while not await self._add(path, [kind], key):
+                self.told.keys_again += 1
         while dice.random() < REPEATED_KEYS and not self._stopping:
             self.told.keys_again += 1
             await self._add(path, [KEYED], key)

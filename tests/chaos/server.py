@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from tests.chaos.evidence import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from tests.chaos.evidence import Evidence
 
@@ -60,8 +60,20 @@ class Service:
             raise RuntimeError(msg)
         return self._process.pid
 
-    async def run(self) -> None:
-        """Keep it running until ``stop``."""
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep it running until ``stop``; at the end nothing of it is left."""
+        keeping = asyncio.create_task(self._keep_running())
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            if self._process is not None:
+                self.kill_all()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeping
+
+    async def _keep_running(self) -> None:
         while not self._stopping:
             with (self._folder / "server.log").open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
