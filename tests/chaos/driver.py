@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from tests.chaos.facts import SECOND, Hit, Kill
+from tests.chaos.facts import SECOND, Hit, Kill, Lock
 from tests.chaos.faults import KILLS, Fault
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.chaos.faults import Step
     from tests.chaos.server import Service
 
-UP_WITHIN: Final = 15.0
+UP_WITHIN: Final = 60.0
 KILL_LASTS: Final = 1.0
 END_LASTS: Final = 15.0
 
@@ -33,12 +33,14 @@ class Driver:
 
     Attributes:
         hits: What was done.
+        locks: When the store was locked.
         kills: Each SIGKILL, with what it left.
         done: How often each fault was done.
     """
 
     def __init__(self, service: Service, database: Database, *, lease: float) -> None:
         self.hits: list[Hit] = []
+        self.locks: list[Lock] = []
         self.kills: list[Kill] = []
         self.done: Counter[Fault] = Counter()
         self._service = service
@@ -65,25 +67,23 @@ class Driver:
 
     async def _do(self, step: Step) -> None:
         service = self._service
-        up = service.up()
-        targets = [pid for pid in up if pid not in self._frozen]
-        if not targets:
-            # Everything is down or frozen. Nothing that is to be counted is left out: the next step waits for it.
+        if not (targets := self._targets()):
             await service.all_up(within=UP_WITHIN)
-            up = service.up()
-            targets = [pid for pid in up if pid not in self._frozen] or [service.main_pid]
+            targets = self._targets() or [service.main_pid]
         victim = targets[int(step.which * len(targets))]
         self.done[step.fault] += 1
         match step.fault:
             case Fault.KILL_WORKER:
-                await self._kill(frozenset({victim}), step.fault)
+                self._hit(step.fault, {victim}, KILL_LASTS)
+                service.signal(victim, signal.SIGKILL)
+                await self._killed({victim})
             case Fault.KILL_ALL:
-                await self._kill(frozenset(up), step.fault)
+                await self._killed(service.kill_all())
             case Fault.END_WORKER:
                 self._hit(step.fault, {victim}, END_LASTS)
                 service.signal(victim, signal.SIGTERM)
             case Fault.RESTART_ALL:
-                self._hit(step.fault, up, END_LASTS)
+                self._hit(step.fault, service.up(), END_LASTS)
                 several = service.workers > 1
                 service.signal(service.main_pid, signal.SIGHUP if several else signal.SIGTERM)
             case Fault.FREEZE | Fault.FREEZE_PAST_LEASE:
@@ -91,13 +91,10 @@ class Driver:
             case Fault.LOCK:
                 self._go_on_beside(self._lock(step))
 
-    async def _kill(self, pids: frozenset[int], fault: Fault) -> None:
-        self._hit(fault, pids, KILL_LASTS)
-        if fault is Fault.KILL_ALL:
-            self._service.kill_all()
-        else:
-            for pid in pids:
-                self._service.signal(pid, signal.SIGKILL)
+    def _targets(self) -> list[int]:
+        return [pid for pid in self._service.up() if pid not in self._frozen]
+
+    async def _killed(self, pids: Collection[int]) -> None:
         at = time.monotonic_ns()
         self.kills.append(Kill(at, await self._database.orphans(pids)))
 
@@ -115,6 +112,7 @@ class Driver:
         # Who cannot beat for a lease may lose its tasks to whoever gets the lock first.
         before, since = self._service.up(), time.monotonic_ns()
         await self._database.lock(step.lasts)
+        self.locks.append(Lock(since, time.monotonic_ns()))
         self._hit(step.fault, {*before, *self._service.up()}, self._lease, since=since)
 
     def _hit(self, fault: Fault, pids: Collection[int], lasts: float, *, since: int | None = None) -> None:

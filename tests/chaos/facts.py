@@ -65,6 +65,19 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Lock:
+    """A time in which nobody could write to the store.
+
+    Attributes:
+        since: Its beginning.
+        until: Its end.
+    """
+
+    since: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
 class Orphan:
     """A task that a killed process left in the store.
 

@@ -21,6 +21,7 @@ from tests.chaos.runs import runs_of
 from tests.chaos.server import Service
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -54,7 +55,8 @@ async def run(config: Config) -> Result:
             await _settle(database)
             exit_code = await service.stop()
         rows = await database.rows()
-    _keep(config.folder, load, driver)
+    hits = [*driver.hits, *service.hits]
+    _keep(config.folder, [*load.told.accepted, *hits, *driver.kills, *driver.locks])
     lines = evidence.lines()
     runs = runs_of(lines)
     return Result(
@@ -67,8 +69,8 @@ async def run(config: Config) -> Result:
         restarts=service.restarts,
         exit_code=exit_code,
         repeated_at_most_once=repeated_at_most_once(runs),
-        recoveries=recoveries(driver.kills, lines, runs, rows),
-        violations=check(load.told.accepted, rows, runs, driver.hits),
+        recoveries=recoveries(driver.kills, driver.locks, lines, runs, rows),
+        violations=check(load.told.accepted, rows, runs, hits),
     )
 
 
@@ -85,9 +87,8 @@ async def _under_load(config: Config, load: Load, driver: Driver) -> float:
     return time.monotonic() - began
 
 
-def _keep(folder: Path, load: Load, driver: Driver) -> None:
+def _keep(folder: Path, facts: Iterable[object]) -> None:
     """Leave what the client and the faults know beside the evidence, for whoever looks into a finding."""
-    facts = [*load.told.accepted, *driver.hits, *driver.kills]
     (folder / "facts.txt").write_text("\n".join(map(repr, facts)))
 
 

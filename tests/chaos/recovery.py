@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tests.chaos.evidence import Line
-    from tests.chaos.facts import Kill, Row
+    from tests.chaos.facts import Kill, Lock, Row
     from tests.chaos.runs import Run
 
 
@@ -23,8 +23,8 @@ class Recovery:
 
     Attributes:
         orphans: How many.
-        after_restart: Seconds from the first answer of a process that came up after the kill to the last orphan's new
-            start or end; 0 if that was before, as when another worker took it over.
+        after_restart: Seconds until the last of them had started again or ended, from the first answer of a process
+            that came up after the kill; 0 if it was before, as when another worker took it over.
         after_kill: The same, from the kill.
     """
 
@@ -34,24 +34,38 @@ class Recovery:
 
 
 def recoveries(
-    kills: Iterable[Kill], lines: Sequence[Line], runs: Mapping[str, Sequence[Run]], rows: Mapping[str, Row]
+    kills: Sequence[Kill],
+    locks: Sequence[Lock],
+    lines: Sequence[Line],
+    runs: Mapping[str, Sequence[Run]],
+    rows: Mapping[str, Row],
 ) -> list[Recovery]:
-    """Return one for each kill that left tasks behind. Tasks that were never settled are the checker's business."""
+    """Return one for each kill that left tasks behind. Tasks that were never settled are the checker's business.
+
+    Where the next kill came before a task was settled, its time counts from that one. What waits on purpose, or for a
+    locked store, counts from the end of that.
+    """
     serving = first_answers(lines)
     found = []
     for kill in kills:
-        position = bisect_right(serving, (kill.at,), key=lambda up_and_answer: up_and_answer[:1])
-        answered = min((answer for _, answer in serving[position:]), default=kill.at)
-        settled = [
-            (at, orphan.due)
-            for orphan in kill.orphans
-            if (at := _settled(orphan.task_id, kill.at, runs, rows)) is not None
-        ]
+        settled = []
+        for orphan in kill.orphans:
+            at = _settled(orphan.task_id, kill.at, runs, rows)
+            if at is not None:
+                killed = max(each.at for each in kills if each.at <= at)
+                free = max((lock.until for lock in locks if lock.since <= at and lock.until > killed), default=0)
+                begins = max(killed, orphan.due, min(free, at))
+                settled.append((at - max(begins, _answered(serving, killed)), at - begins))
         if settled:
-            after_restart = max(at - max(answered, due) for at, due in settled)
-            after_kill = max(at - max(kill.at, due) for at, due in settled)
-            found.append(Recovery(len(settled), max(0, after_restart) / SECOND, max(0, after_kill) / SECOND))
+            after_restart, after_kill = (max(0, *times) / SECOND for times in zip(*settled, strict=True))
+            found.append(Recovery(len(settled), after_restart, after_kill))
     return found
+
+
+def _answered(serving: Sequence[tuple[int, int]], killed: int) -> int:
+    """Return when a process that came up after the kill first answered."""
+    position = bisect_right(serving, killed, key=lambda up_and_answer: up_and_answer[0])
+    return min((answer for _, answer in serving[position:]), default=killed)
 
 
 def first_answers(lines: Iterable[Line]) -> list[tuple[int, int]]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.chaos.evidence import Event
+from tests.chaos.facts import SECOND, Hit
+from tests.chaos.faults import Fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -39,11 +41,14 @@ class Service:
     Attributes:
         port: Where it listens, the same through all restarts.
         restarts: How often it was started again.
+        workers: How many.
+        hits: What SIGKILL of all processes has met.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str], *, workers: int, evidence: Evidence) -> None:
         self.port = _free_port()
         self.restarts = -1
+        self.hits: list[Hit] = []
         self.workers = workers
         self._folder = folder
         self._environment = {**os.environ, **environment, "PYTHONPATH": _python_path()}
@@ -68,7 +73,7 @@ class Service:
             yield
         finally:
             keeping.cancel()
-            if self._process is not None:
+            if self._process is not None and self._process.returncode is None:
                 self.kill_all()
             with contextlib.suppress(asyncio.CancelledError):
                 await keeping
@@ -103,11 +108,13 @@ class Service:
             return await process.wait()
 
     def up(self) -> list[int]:
-        """Return the workers that are up and were not killed, oldest first."""
-        pids = [line.pid for line in self._evidence.lines() if line.event is Event.UP and line.pid not in self._ended]
-        gone = {pid for pid in pids if not _exists(pid)}
-        self._ended |= gone
-        return [pid for pid in dict.fromkeys(pids) if pid not in gone]
+        """Return the workers that are up and were not killed."""
+        pids = self._said_up() - self._ended
+        self._ended |= {pid for pid in pids if not _exists(pid)}
+        return sorted(pids - self._ended)
+
+    def _said_up(self) -> set[int]:
+        return {line.pid for line in self._evidence.lines() if line.event is Event.UP}
 
     async def all_up(self, *, within: float) -> bool:
         """Wait until all workers are up; return whether they are."""
@@ -125,11 +132,16 @@ class Service:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
-    def kill_all(self) -> None:
-        """Send SIGKILL to all processes at once."""
-        self._ended.update(self.up())
+    def kill_all(self) -> frozenset[int]:
+        """Send SIGKILL to all processes at once; return the workers that were up."""
+        since = time.monotonic_ns()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.main_pid, signal.SIGKILL)
+        # Read afterwards: with those that came up in the last moment.
+        killed = frozenset(self._said_up() - self._ended)
+        self._ended |= killed
+        self.hits.append(Hit(Fault.KILL_ALL, killed, since, time.monotonic_ns() + SECOND))
+        return killed
 
 
 def _exists(pid: int) -> bool:
