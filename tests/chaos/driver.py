@@ -117,7 +117,7 @@ class Driver:
 
     def _hit(self, fault: Fault, pids: Collection[int], lasts: float, *, since: int | None = None) -> None:
         now = time.monotonic_ns()
-        self.hits.append(Hit(fault, frozenset(pids), since or now, now + int(lasts * SECOND)))
+        self.hits.append(Hit(fault.value, frozenset(pids), since or now, now + int(lasts * SECOND)))
 
     def _go_on_beside(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -140,7 +140,7 @@ class Service:
         # Read afterwards: with those that came up in the last moment.
         killed = frozenset(self._said_up() - self._ended)
         self._ended |= killed
-        self.hits.append(Hit(Fault.KILL_ALL, killed, since, time.monotonic_ns() + SECOND))
+        self.hits.append(Hit(Fault.KILL_ALL.value, killed, since, time.monotonic_ns() + SECOND))
         return killed
 
 
