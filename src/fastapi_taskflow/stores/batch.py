@@ -13,14 +13,17 @@ import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi_taskflow.store import WriteResult
-from fastapi_taskflow.stores.durations import TIMED, timed
+from fastapi_taskflow.stores.fence import HELD, Held, takes
 from fastapi_taskflow.stores.rows import Row, birth_row, cleaned, state_row
-from fastapi_taskflow.stores.sqlite import ADD_COUNT, ADD_DURATION, INSERT_TASKS, MULTI_ROWS, UPDATE_TASK
+from fastapi_taskflow.stores.sqlite import ADD_COUNT, ADD_DURATION, HELD_OF, INSERT_TASKS, MULTI_ROWS, UPDATE_TASK
+from fastapi_taskflow.stores.tally import tally
+from fastapi_taskflow.task.record import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from fastapi_taskflow.store import Change
+    from fastapi_taskflow.task.record import TaskRecord
 
 logger = logging.getLogger("fastapi_taskflow.stores")
 
@@ -44,7 +47,8 @@ def write_batch(db: sqlite3.Connection, changes: Sequence[Change]) -> WriteResul
             all_written = False
         result = ALL_WRITTEN
         if not all_written:
-            # Rare: somebody was first with a key, a lease was lost, or a value is refused. Look at each row.
+            # Rare: somebody was first with a key, a lease was lost, an earlier try was committed after all, or a value
+            # is refused. Look at each row.
             db.execute("ROLLBACK")
             db.execute("BEGIN IMMEDIATE")
             result = _write_one_by_one(db, changes)
@@ -79,27 +83,33 @@ def _write_together(db: sqlite3.Connection, changes: Sequence[Change]) -> bool:
             return False
     elif updates and db.executemany(UPDATE_TASK, updates).rowcount != len(updates):
         return False
-    _count(db, changes)
+    _count(db, [(change.record, change.committed) for change in changes])
     return True
 
 
 def _write_one_by_one(db: sqlite3.Connection, changes: Sequence[Change]) -> WriteResult:
     duplicates: set[str] = set()
     stale: set[str] = set()
-    written: list[Change] = []
+    written: list[tuple[TaskRecord, Held | None]] = []
     for change in changes:
-        record, committed = change.record, change.committed
-        if committed is None:
-            done = _try_row(db, INSERT_TASKS[1], birth_row(record) + state_row(record))
+        record = change.record
+        held = _held(db, record.task_id)
+        if held is None:
+            done = change.committed is None and _try_row(db, INSERT_TASKS[1], birth_row(record) + state_row(record))
         else:
-            row = (*state_row(record), committed.task_id, committed.version, committed.owner)
-            done = _try_row(db, UPDATE_TASK, row)
+            where = (record.task_id, held.version, held.owner)
+            done = takes(change, held) and _try_row(db, UPDATE_TASK, (*state_row(record), *where))
         if done:
-            written.append(change)
+            written.append((record, held))
         else:
-            (duplicates if committed is None else stale).add(record.task_id)
+            (duplicates if change.committed is None else stale).add(record.task_id)
     _count(db, written)
     return WriteResult(frozenset(duplicates), frozenset(stale))
+
+
+def _held(db: sqlite3.Connection, task_id: str) -> Held | None:
+    row = db.execute(HELD_OF, cleaned((task_id,))).fetchone()
+    return None if row is None else Held(*row)._replace(status=TaskStatus(row[HELD.index("status")]))
 
 
 def _try_row(db: sqlite3.Connection, statement: str, row: Row) -> bool:
@@ -115,34 +125,10 @@ def _try_row(db: sqlite3.Connection, statement: str, row: Row) -> bool:
         return False
 
 
-def _count(db: sqlite3.Connection, changes: Sequence[Change]) -> None:
-    counts: dict[tuple[str, str], int] = {}
-    times: dict[tuple[str, int], list[float]] = {}
-    for change in changes:
-        record, committed = change.record, change.committed
-        func_name, status = record.func_name, record.status._value_
-        if committed is not None:
-            was = committed.status._value_
-            if was != status:
-                counts[func_name, was] = counts.get((func_name, was), 0) - 1
-                counts[func_name, status] = counts.get((func_name, status), 0) + 1
-            if was in TIMED:
-                _add_time(times, func_name, -1, timed(was, committed.start_time, committed.end_time))
-        else:
-            counts[func_name, status] = counts.get((func_name, status), 0) + 1
-        if status in TIMED:
-            _add_time(times, func_name, 1, timed(status, record.start_time, record.end_time))
+def _count(db: sqlite3.Connection, steps: Iterable[tuple[TaskRecord, TaskRecord | Held | None]]) -> None:
+    counts, times = tally(steps)
     rows = [cleaned((*key, count)) for key, count in counts.items() if count]
     if rows:
         db.executemany(ADD_COUNT, rows)
     if times:
         db.executemany(ADD_DURATION, [cleaned((*key, *total)) for key, total in times.items()])
-
-
-def _add_time(
-    times: dict[tuple[str, int], list[float]], func_name: str, sign: int, entry: tuple[int, float] | None
-) -> None:
-    if entry is not None:
-        total = times.setdefault((func_name, entry[0]), [0, 0.0])
-        total[0] += sign
-        total[1] += sign * entry[1]

@@ -13,6 +13,7 @@ from fastapi_taskflow.store import DURATION_BOUNDS, OWNERLESS_GRACE, FunctionSta
 from fastapi_taskflow.stores.compact import PLACE, compact, expand
 from fastapi_taskflow.stores.cursor import decode_cursor, encode_cursor
 from fastapi_taskflow.stores.durations import timed
+from fastapi_taskflow.stores.fence import HELD, Held, takes
 from fastapi_taskflow.stores.matching import matcher, name_matches
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus
 
@@ -96,17 +97,24 @@ class MemoryStore:
         duplicates: list[str] | None = None
         stale: list[str] | None = None
         live = self._live
-        for record, committed in [(change.record, change.committed) for change in changes]:
+        for change in changes:
+            record, committed = change.record, change.committed
             task_id = record.task_id
+            before: TaskRecord | Held | None = committed
             if committed is None:
                 if task_id in live or task_id in self._done:
-                    duplicates = [*(duplicates or ()), task_id]
-                    continue
-                self._place((record.created_at, task_id))
+                    before = self._earlier_try(change)
+                    if before is None:
+                        duplicates = [*(duplicates or ()), task_id]
+                        continue
+                else:
+                    self._place((record.created_at, task_id))
             elif not self._is_current(task_id, committed):
-                stale = [*(stale or ()), task_id]
-                continue
-            self._count(record, committed)
+                before = self._earlier_try(change)
+                if before is None:
+                    stale = [*(stale or ()), task_id]
+                    continue
+            self._count(record, before)
             status = record.status
             if status is _PENDING or status is _RUNNING:
                 live[task_id] = record
@@ -123,12 +131,21 @@ class MemoryStore:
         row = self._done.get(task_id)
         return row is not None and row[_VERSION] == committed.version and row[_OWNER] == committed.owner
 
-    def _count(self, record: TaskRecord, committed: TaskRecord | None) -> None:
+    def _earlier_try(self, change: Change) -> TaskRecord | Held | None:
+        """Return what is held, if ``change`` may be written over it all the same."""
+        task_id = change.record.task_id
+        held: TaskRecord | Held | None = self._live.get(task_id)
+        if held is None and task_id in self._done:
+            row = self._done[task_id]
+            held = Held(*(row[PLACE[name]] for name in HELD))._replace(status=TaskStatus(row[_STATUS]))
+        return held if held is not None and takes(change, held) else None
+
+    def _count(self, record: TaskRecord, before: TaskRecord | Held | None) -> None:
         tally = self._tallies.get(record.func_name)
         if tally is None:
             tally = self._tallies[record.func_name] = _Tally()
-        if committed is not None:
-            tally.add(-1, committed.status, committed.start_time, committed.end_time)
+        if before is not None:
+            tally.add(-1, before.status, before.start_time, before.end_time)
         tally.add(1, record.status, record.start_time, record.end_time)
 
     def _finish(self, record: TaskRecord) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert
 
 from fastapi_taskflow.errors import ConfigurationError, StoreError, StoreUnavailableError
+from fastapi_taskflow.stores.fence import HELD
 from fastapi_taskflow.stores.rows import COLUMNS, STATE
 from fastapi_taskflow.stores.schema import counters, durations, tasks
 
@@ -161,6 +162,7 @@ UPDATE_TASK: Final = (
     f"UPDATE {tasks.name} SET {', '.join(f'{name} = ?' for name in STATE)}"  # noqa: S608 - our own names
     " WHERE task_id = ? AND version = ? AND owner = ?"
 )
+HELD_OF: Final = f"SELECT {', '.join(HELD)} FROM {tasks.name} WHERE task_id = ?"  # noqa: S608 - our own names
 
 _count = insert(counters).values(func_name=sa.bindparam("f"), status=sa.bindparam("s"), count=sa.bindparam("n"))
 ADD_COUNT: Final = _text(
