@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
     from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
     from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 
@@ -20,3 +23,20 @@ def insert(connection: sa.Connection, table: sa.Table) -> SqliteInsert | Postgre
     from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
     return sqlite_insert(table)
+
+
+class place_of(FunctionElement[int]):  # noqa: N801 - it reads as a function, as those of ``sa.func`` do
+    """Where a piece of text begins in a column, from 1; 0 if it is not there. No wildcards, and letters as they are."""
+
+    type = sa.Integer()
+    inherit_cache = True
+
+
+@compiles(place_of)
+def _instr(element: place_of, compiler: Any, **options: Any) -> str:
+    return f"instr({compiler.process(element.clauses, **options)})"
+
+
+@compiles(place_of, "postgresql")
+def _strpos(element: place_of, compiler: Any, **options: Any) -> str:
+    return f"strpos({compiler.process(element.clauses, **options)})"

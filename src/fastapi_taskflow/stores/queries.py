@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from fastapi_taskflow.stores.dialects import place_of
 from fastapi_taskflow.stores.matching import name_matches
 from fastapi_taskflow.stores.rows import COLUMNS, HEAVY, tag_needle, text_needles
 from fastapi_taskflow.stores.schema import IS_LIVE, IS_PRUNABLE, counters, durations, instances, tasks
@@ -84,7 +85,10 @@ def page(
 def _conditions(query: TaskQuery, after: tuple[float, str] | None) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = []
     if after is not None:
-        here, there = sa.tuple_(_t.created_at, _t.task_id), sa.tuple_(sa.literal(after[0]), sa.literal(after[1]))
+        here, there = (
+            sa.tuple_(_t.created_at, _t.task_id),
+            sa.tuple_(sa.literal(after[0], _t.created_at.type), sa.literal(after[1], _t.task_id.type)),
+        )
         found.append(here > there if query.oldest_first else here < there)
     if query.queue is not None:
         found.append(_t.queue == query.queue)
@@ -95,7 +99,7 @@ def _conditions(query: TaskQuery, after: tuple[float, str] | None) -> list[sa.Co
     if query.until is not None:
         found.append(_t.created_at < query.until)
     if query.tag is not None:
-        found.append(sa.func.instr(_t.tags, tag_needle(query.tag)) > 0)
+        found.append(place_of(_t.tags, sa.literal(tag_needle(query.tag), sa.Text)) > 0)
     if query.text is not None:
         plain, encoded = text_needles(query.text)
         found.append(

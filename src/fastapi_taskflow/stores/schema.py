@@ -9,6 +9,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from fastapi_taskflow.stores.text import StoredText
+
 metadata = sa.MetaData()
 
 _Seconds = sa.Double
@@ -18,40 +20,40 @@ _PRUNABLE: Final = "status IN ('success', 'failed', 'cancelled', 'rejected')"
 tasks = sa.Table(
     "taskflow_tasks",
     metadata,
-    sa.Column("task_id", sa.Text, primary_key=True),
-    sa.Column("func_name", sa.Text, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("task_id", StoredText, primary_key=True),
+    sa.Column("func_name", StoredText, nullable=False),
+    sa.Column("status", StoredText, nullable=False),
     sa.Column("created_at", _Seconds, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("owner", sa.Text, nullable=False),
-    sa.Column("queue", sa.Text, nullable=False),
+    sa.Column("owner", StoredText, nullable=False),
+    sa.Column("queue", StoredText, nullable=False),
     sa.Column("priority", sa.BigInteger, nullable=False),
-    sa.Column("source", sa.Text, nullable=False),
-    sa.Column("executor", sa.Text, nullable=False),
+    sa.Column("source", StoredText, nullable=False),
+    sa.Column("executor", StoredText, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("max_attempts", sa.Integer, nullable=False),
     sa.Column("run_at", _Seconds),
     sa.Column("ready_at", _Seconds, nullable=False),
     sa.Column("start_time", _Seconds),
     sa.Column("end_time", _Seconds),
-    sa.Column("error", sa.Text),
-    sa.Column("error_type", sa.Text),
-    sa.Column("stacktrace", sa.Text),
-    sa.Column("tags", sa.Text),
-    sa.Column("idempotency_key", sa.Text),
-    sa.Column("payload", sa.Text),
-    sa.Column("retry_of", sa.Text),
+    sa.Column("error", StoredText),
+    sa.Column("error_type", StoredText),
+    sa.Column("stacktrace", StoredText),
+    sa.Column("tags", StoredText),
+    sa.Column("idempotency_key", StoredText),
+    sa.Column("payload", StoredText),
+    sa.Column("retry_of", StoredText),
     sa.Column("requeue_on_interrupt", sa.Boolean, nullable=False),
     sa.Column("recoveries", sa.Integer, nullable=False),
-    sa.Column("traceparent", sa.Text),
-    sa.Column("tracestate", sa.Text),
-    sa.Column("trace_id", sa.Text),
-    sa.Column("span_id", sa.Text),
-    sa.Column("target", sa.Text),
-    sa.Column("attempts", sa.Text),
-    sa.Column("logs", sa.Text),
-    sa.Column("spans", sa.Text),
-    sa.Column("result", sa.Text),
+    sa.Column("traceparent", StoredText),
+    sa.Column("tracestate", StoredText),
+    sa.Column("trace_id", StoredText),
+    sa.Column("span_id", StoredText),
+    sa.Column("target", StoredText),
+    sa.Column("attempts", StoredText),
+    sa.Column("logs", StoredText),
+    sa.Column("spans", StoredText),
+    sa.Column("result", StoredText),
     sa.Column("progress", _Seconds),
 )
 
@@ -86,8 +88,8 @@ sa.Index(
 counters = sa.Table(
     "taskflow_counters",
     metadata,
-    sa.Column("func_name", sa.Text, primary_key=True),
-    sa.Column("status", sa.Text, primary_key=True),
+    sa.Column("func_name", StoredText, primary_key=True),
+    sa.Column("status", StoredText, primary_key=True),
     sa.Column("count", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -95,7 +97,7 @@ counters = sa.Table(
 durations = sa.Table(
     "taskflow_durations",
     metadata,
-    sa.Column("func_name", sa.Text, primary_key=True),
+    sa.Column("func_name", StoredText, primary_key=True),
     sa.Column("bucket", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("count", sa.BigInteger, nullable=False),
     sa.Column("seconds", _Seconds, nullable=False),
@@ -105,8 +107,8 @@ durations = sa.Table(
 instances = sa.Table(
     "taskflow_instances",
     metadata,
-    sa.Column("instance_id", sa.Text, primary_key=True),
-    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("instance_id", StoredText, primary_key=True),
+    sa.Column("host", StoredText, nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("pid_started", sa.BigInteger, nullable=False),
     sa.Column("started_at", _Seconds, nullable=False),
@@ -116,24 +118,24 @@ instances = sa.Table(
 meta = sa.Table(
     "taskflow_meta",
     metadata,
-    sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("key", StoredText, primary_key=True),
+    sa.Column("value", StoredText, nullable=False),
     sa.Column("expires_at", _Seconds),
 )
 
 cancels = sa.Table(
     "taskflow_cancels",
     metadata,
-    sa.Column("task_id", sa.Text, primary_key=True),
+    sa.Column("task_id", StoredText, primary_key=True),
     sa.Column("asked_at", _Seconds, nullable=False),
 )
 
 numbers = sa.Table(
     "taskflow_numbers",
     metadata,
-    sa.Column("host", sa.Text, primary_key=True),
-    sa.Column("instance_id", sa.Text, primary_key=True),
-    sa.Column("numbers", sa.Text, nullable=False),
+    sa.Column("host", StoredText, primary_key=True),
+    sa.Column("instance_id", StoredText, primary_key=True),
+    sa.Column("numbers", StoredText, nullable=False),
 )
 
 VERSION_TABLE: Final = "taskflow_alembic_version"

@@ -22,14 +22,19 @@ def claim(
     connection: sa.Connection, owner: str, dead: Mapping[str, float], *, now: float, limit: int
 ) -> Sequence[sa.Row[Any]]:
     """Make ``owner`` the owner of tasks of nobody who lives; return their rows, oldest first."""
-    # Locked, so that one that comes back to life beats after this, and sees then what it has lost.
-    beats = connection.execute(sa.select(instances.c.instance_id, instances.c.heartbeat_at).with_for_update())
-    live = {owner, *(instance_id for instance_id, beat in beats if beat != dead.get(instance_id))}
+    # Locked, so that one that comes back to life beats after this, and sees then what it has lost. In one order, so
+    # that two that claim at once do not wait for each other.
+    known = sa.select(instances.c.instance_id, instances.c.heartbeat_at).order_by(instances.c.instance_id)
+    beats = connection.execute(known.with_for_update()).all()
+    silent = [instance_id for instance_id, beat in beats if beat == dead.get(instance_id)]
+    # Asked again, together with the tasks: an instance may have come since.
+    living = sa.select(instances.c.instance_id).where(instances.c.instance_id.not_in(silent))
     chosen = (
         sa.select(_t.task_id)
         .where(
             IS_LIVE,
-            _t.owner.not_in(sorted(live)),
+            _t.owner != owner,
+            _t.owner.not_in(living),
             sa.or_(_t.owner != "", _t.created_at < now - OWNERLESS_GRACE),
         )
         .order_by(_t.created_at, _t.task_id)

@@ -1,4 +1,4 @@
-"""The store in a SQL database: one schema and one set of statements. This version: SQLite."""
+"""The store in a SQLite file."""
 
 from __future__ import annotations
 
@@ -6,37 +6,34 @@ import asyncio
 import os
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 
 from fastapi_taskflow import clock
 from fastapi_taskflow.errors import ConfigurationError, StoreError
-from fastapi_taskflow.store import DURATION_BOUNDS, FunctionStats, Instance, Page
-from fastapi_taskflow.stores import queries, schema, sharing, upkeep
+from fastapi_taskflow.stores import upkeep
 from fastapi_taskflow.stores.batch import ALL_WRITTEN, write_batch
-from fastapi_taskflow.stores.cursor import decode_cursor, encode_cursor
 from fastapi_taskflow.stores.migrate import ensure_schema
 from fastapi_taskflow.stores.mounts import refuse_network
-from fastapi_taskflow.stores.rows import readable, record_from
-from fastapi_taskflow.stores.schema import instances, meta
 from fastapi_taskflow.stores.sqlite import Synchronous, file_of, reader_engine, sqlite_url, store_error, writer_engine
+from fastapi_taskflow.stores.tables import TableStore
 from fastapi_taskflow.stores.writer import Writer
-from fastapi_taskflow.task.record import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from fastapi_taskflow.store import Carrier, Change, OnCommit, TaskQuery, WriteResult
+    from fastapi_taskflow.store import Change, WriteResult
     from fastapi_taskflow.stores.place import Place
-    from fastapi_taskflow.task.record import TaskRecord
+
+_T = TypeVar("_T")
 
 __all__ = ["SqlStore", "sqlite_url"]
 
 
-class SqlStore:
+class SqlStore(TableStore):
     """Keeps tasks in a SQLite file.
 
     One thread of its own writes, in transactions that take the write lock first; readers have connections of their
@@ -57,24 +54,18 @@ class SqlStore:
             msg = f"synchronous must be NORMAL or FULL, not {synchronous!r}"
             raise ConfigurationError(msg)
         try:
-            self._url = sa.make_url(sqlite_url(url) if isinstance(url, Path) else url)
+            given = sa.make_url(sqlite_url(url) if isinstance(url, Path) else url)
         except sa.exc.ArgumentError:
             msg = f"{url!r} is no database URL; a file is written as sqlite+aiosqlite:///tasks.db"
             raise ConfigurationError(msg) from None
         # Absolute, so that it stays the same file when the process changes its working directory.
-        self._file = os.path.abspath(file_of(self._url))  # noqa: PTH100 - Path.absolute keeps the dots
-        self._url = self._url.set(database=self._file)
+        self._file = os.path.abspath(file_of(given))  # noqa: PTH100 - Path.absolute keeps the dots
+        super().__init__(given.set(database=self._file))
         self._synchronous: Synchronous = synchronous
         self._migrate = migrate
         self._open_writer: Writer | None = None
         self._open_reader: AsyncEngine | None = None
         self._read_place: Place | None = None
-        self._instance: Instance | None = None
-
-    @property
-    def persistent(self) -> bool:
-        """True: what is stored outlives the process."""
-        return True
 
     @property
     def generation(self) -> int:
@@ -126,158 +117,16 @@ class SqlStore:
             return ALL_WRITTEN
         return await self._writer.run(lambda db: write_batch(db, changes))
 
-    async def prune(self, *, before: float, limit: int) -> int:
-        """Delete old finished records; see `Store.prune`."""
-        return await self._writer.transaction(lambda db: upkeep.prune(db, before=before, limit=limit))
-
-    async def beat(self, instance: Instance) -> None:
-        """Write the instance's row, new or not."""
-        now = clock.now()
-        await self._writer.transaction(lambda db: upkeep.beat(db, instance, now))
-        self._instance = instance
-
-    async def forget(self, instance_id: str, *, beat: float | None = None) -> None:
-        """Delete the instance's row, if it has not beaten since; see `Store.forget`."""
-        if self._instance is not None and self._instance.instance_id == instance_id:
-            self._instance = None
-        await self._writer.transaction(lambda db: upkeep.forget(db, instance_id, beat))
-
-    async def put_meta(self, key: str, value: str, *, expires_at: float | None = None) -> str:
-        """Keep a small setting if the key is free or expired; return the value held now."""
-        now = clock.now()
-        return await self._writer.transaction(
-            lambda db: upkeep.put_meta(db, key, value, expires_at=expires_at, now=now)
-        )
-
-    # -- among instances ---------------------------------------------------------------------------------------------
-
-    async def claim(self, owner: str, dead: Mapping[str, float], *, limit: int) -> Sequence[TaskRecord]:
-        """Take over tasks of nobody who lives; see `Store.claim`."""
-        async with self._reading() as db:
-            # Most often there is nothing, and no need for the write lock.
-            if (await db.execute(queries.ownerless(owner, dead))).first() is None:
-                return ()
-        now = clock.now()
-        rows = await self._writer.transaction(lambda db: sharing.claim(db, owner, dead, now=now, limit=limit))
-        return readable(rows)
-
-    async def ask_to_cancel(self, task_id: str) -> None:
-        """Leave a request for the task's owner; see `Store.ask_to_cancel`."""
-        now = clock.now()
-        await self._writer.transaction(lambda db: sharing.ask_to_cancel(db, task_id, now))
-
-    async def asked_to_cancel(self, owner: str) -> Sequence[str]:
-        """Take the requests for an instance's tasks; see `Store.asked_to_cancel`."""
-        async with self._reading() as db:
-            if (await db.execute(sharing.ASKED)).first() is None:
-                return ()
-        return await self._writer.transaction(lambda db: sharing.asked_to_cancel(db, owner))
-
     async def signalled(self, within: float) -> bool:
         """Wait: SQLite has no signals, so other instances look again and again."""
         await asyncio.sleep(within)
         return False
 
-    async def save_numbers(self, instance_id: str, host: str, numbers: str) -> None:
-        """Keep an instance's metrics; see `Store.save_numbers`."""
-        await self._writer.transaction(lambda db: sharing.save_numbers(db, instance_id, host, numbers))
+    async def _transaction(self, job: Callable[[sa.Connection], _T]) -> _T:
+        return await self._writer.transaction(job)
 
-    async def numbers(self, host: str) -> Mapping[str, str]:
-        """Return the kept metrics of a host, by instance id."""
-        table = schema.numbers
-        async with self._reading() as db:
-            rows = await db.execute(sa.select(table.c.instance_id, table.c.numbers).where(table.c.host == host))
-            return {row.instance_id: row.numbers for row in rows}
-
-    async def merge_numbers(
-        self, host: str, gone: Sequence[str], into: str, merge: Callable[[Sequence[str]], str]
-    ) -> None:
-        """Put metrics together; see `Store.merge_numbers`."""
-        await self._writer.transaction(lambda db: sharing.merge_numbers(db, host, gone, into, merge))
-
-    def carrier(self, session: object, on_commit: OnCommit) -> Carrier:
-        """Return what puts tasks into the transaction of ``session``; see `CarryingStore.carrier`."""
-        # Imported where used: not everybody needs SQLAlchemy's ORM.
-        from fastapi_taskflow.stores.joining import carrier_of
-
-        return carrier_of(session, self._url, on_commit)
-
-    # -- reading -----------------------------------------------------------------------------------------------------
-
-    async def get(self, task_id: str) -> TaskRecord | None:
-        """Return the whole record, or None."""
-        async with self._reading() as db:
-            row = (await db.execute(queries.ONE, {"task_id": task_id})).first()
-        return None if row is None else record_from(row)
-
-    async def list(self, query: TaskQuery) -> Page:
-        """Return one page; see `Store.list`."""
-        after = decode_cursor(query)
-        legs: dict[queries.Leg, int] | None = None
-        total: int | None = None
-        async with self._reading() as db:
-            counted = queries.only_counted(query)
-            if counted or query.statuses or query.func_name is not None:
-                legs = queries.legs_of(query, [tuple(row) for row in await db.execute(queries.COUNTS)])
-                total = sum(legs.values()) if counted else None
-                if not legs:
-                    return Page((), None, total)
-            filtered = query.statuses or query.func_name is not None
-            statement = queries.page(query, list(legs) if legs and filtered else None, after)
-            rows = (await db.execute(statement)).all()
-        records = tuple(readable(rows[: query.limit], queries.LISTED))
-        more = len(rows) > query.limit and bool(records)
-        cursor = encode_cursor(records[-1].created_at, records[-1].task_id, query) if more else None
-        return Page(records, cursor, total)
-
-    async def stats(self) -> Mapping[str, FunctionStats]:
-        """Return the counters per function name."""
-        async with self._reading() as db:
-            counts = (await db.execute(queries.COUNTS)).all()
-            times = (await db.execute(queries.DURATIONS)).all()
-        by_status: dict[str, dict[TaskStatus, int]] = {}
-        for func_name, status, count in counts:
-            by_status.setdefault(func_name, {})[TaskStatus(status)] = count
-        buckets = {func_name: [0] * (len(DURATION_BOUNDS) + 1) for func_name in by_status}
-        seconds = dict.fromkeys(by_status, 0.0)
-        for func_name, bucket, count, total in times:
-            if func_name in buckets:
-                buckets[func_name][bucket] = count
-                seconds[func_name] += total
-        return {
-            func_name: FunctionStats(statuses, sum(buckets[func_name]), seconds[func_name], tuple(buckets[func_name]))
-            for func_name, statuses in by_status.items()
-        }
-
-    async def owned(self, owner: str) -> frozenset[str]:
-        """Return the ids of an instance's live tasks."""
-        async with self._reading() as db:
-            return frozenset((await db.execute(queries.owned(owner))).scalars())
-
-    async def changes(self, since: float, *, limit: int) -> Sequence[TaskRecord]:
-        """Return what is live, was added or ended since; see `Store.changes`."""
-        found: dict[str, TaskRecord] = {}
-        async with self._reading() as db:
-            for statement in queries.changed(since, limit):
-                rows = await db.execute(statement)
-                found |= {record.task_id: record for record in readable(rows, queries.LISTED)}
-        return list(found.values())
-
-    async def instances(self) -> Sequence[Instance]:
-        """Return all instances that have a row."""
-        async with self._reading() as db:
-            rows = (await db.execute(sa.select(instances))).mappings().all()
-        now = clock.now()
-        return [Instance(**row, age=now - row["heartbeat_at"]) for row in rows]
-
-    async def get_meta(self, key: str) -> str | None:
-        """Return a small setting, or None."""
-        still_valid = sa.or_(meta.c.expires_at.is_(None), meta.c.expires_at > clock.now())
-        async with self._reading() as db:
-            value: str | None = (
-                await db.execute(sa.select(meta.c.value).where(meta.c.key == key, still_valid))
-            ).scalar()
-        return value
+    def _now(self) -> sa.ColumnElement[float]:
+        return sa.literal(clock.now(), sa.Double)
 
     # -- connections -------------------------------------------------------------------------------------------------
 

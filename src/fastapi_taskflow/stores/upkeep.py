@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from fastapi_taskflow.store import Instance
 
 
+AT_ONCE: Final = 500
+"""Ids that one statement names."""
+
+
 def prune(connection: sa.Connection, *, before: float, limit: int) -> int:
     """Delete at most ``limit`` finished tasks that ended before, counters included; return how many."""
-    chosen = prunable(before, limit)
+    # Locked, so that two instances that prune at once do not take the same task from the counters twice.
+    chosen = prunable(before, limit).with_for_update(skip_locked=True)
     rows = connection.execute(chosen).all()
     if not rows:
         return 0
@@ -29,15 +34,17 @@ def prune(connection: sa.Connection, *, before: float, limit: int) -> int:
     for func_name, entry in times:
         if entry is not None:
             seconds[func_name, entry[0]] += entry[1]  # type: ignore[assignment] # a Counter of floats
-    ids = chosen.with_only_columns(tasks.c.task_id)
-    connection.execute(sa.delete(tasks).where(tasks.c.task_id.in_(ids)))
-    for (func_name, status), count in counts.items():
+    ids = [row.task_id for row in rows]
+    for start in range(0, len(ids), AT_ONCE):
+        connection.execute(sa.delete(tasks).where(tasks.c.task_id.in_(ids[start : start + AT_ONCE])))
+    # Sorted, as everybody does it who changes several counters: they lock each other's rows in one order.
+    for (func_name, status), count in sorted(counts.items()):
         connection.execute(
             sa.update(counters)
             .where(counters.c.func_name == func_name, counters.c.status == status)
             .values(count=counters.c.count - count)
         )
-    for (func_name, bucket), count in buckets.items():
+    for (func_name, bucket), count in sorted(buckets.items()):
         connection.execute(
             sa.update(durations)
             .where(durations.c.func_name == func_name, durations.c.bucket == bucket)

@@ -10,19 +10,21 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     """Make the tables."""
     op.create_table(
         "taskflow_cancels",
-        sa.Column("task_id", sa.Text, primary_key=True),
+        sa.Column("task_id", Text, primary_key=True),
         sa.Column("asked_at", sa.Double, nullable=False),
     )
     op.create_table(
         "taskflow_numbers",
-        sa.Column("host", sa.Text, primary_key=True),
-        sa.Column("instance_id", sa.Text, primary_key=True),
-        sa.Column("numbers", sa.Text, nullable=False),
+        sa.Column("host", Text, primary_key=True),
+        sa.Column("instance_id", Text, primary_key=True),
+        sa.Column("numbers", Text, nullable=False),
     )
 
 
