@@ -470,5 +470,9 @@ def _store_from(
         return MemoryStore(max_finished=max_finished)
     from fastapi_taskflow.stores.sql import SqlStore, sqlite_url
 
+    if snapshot_db is None and str(snapshot_backend).startswith("postgres"):
+        from fastapi_taskflow.stores.postgresql import PostgresqlStore
+
+        return PostgresqlStore(str(snapshot_backend))
     url = snapshot_backend if snapshot_db is None else sqlite_url(snapshot_db)
     return SqlStore(str(url), synchronous=synchronous)

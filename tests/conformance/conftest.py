@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import pytest
 
 from fastapi_taskflow.store import Change, Store, WriteResult
 from fastapi_taskflow.stores.memory import MemoryStore
+from fastapi_taskflow.stores.postgresql import PostgresqlStore
 from fastapi_taskflow.stores.sql import SqlStore
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus, new_task_id
+from tests import postgresql
 
 Make = Callable[..., TaskRecord]
 Add = Callable[..., Awaitable[Sequence[TaskRecord]]]
@@ -25,10 +27,33 @@ async def held(store: Store, task_id: str) -> TaskRecord:
     return record
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+@pytest.fixture(scope="session")
+def database() -> Iterator[str]:
+    """A database on a PostgreSQL server, for all tests of a session."""
+    with postgresql.database() as url:
+        yield url
+
+
+@pytest.fixture
+def emptied(database: str) -> str:
+    """The database without a task in it."""
+    return postgresql.emptied(database)
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def closed_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store that is not open yet."""
+    if request.param == "memory":
+        return MemoryStore()
+    if request.param == "sqlite":
+        return SqlStore(tmp_path / "tasks.db")
+    return PostgresqlStore(request.getfixturevalue("emptied"))
+
+
+@pytest.fixture
+async def store(closed_store: Store) -> AsyncIterator[Store]:
     """An open, empty store."""
-    made: Store = MemoryStore() if request.param == "memory" else SqlStore(tmp_path / "tasks.db")
+    made = closed_store
     await made.open()
     yield made
     await made.close()

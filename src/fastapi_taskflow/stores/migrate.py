@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -10,16 +11,18 @@ from fastapi_taskflow.errors import SchemaVersionError, StoreError
 from fastapi_taskflow.stores.schema import HEAD, KNOWN_REVISIONS, VERSION_TABLE
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK: Final = 0x7461736B666C6F77
+"""The advisory lock of PostgreSQL by which one process at a time migrates."""
 
 
 def ensure_schema(connection: sa.Connection, where: str, *, migrate: bool) -> None:
     """Make sure that the schema is the newest one this code knows.
 
     Alembic is imported only if there is something to do: it costs a tenth of a second. Two processes that come at
-    once are kept apart by the transaction, which takes the write lock first; the second one finds the work done.
+    once are kept apart by a lock for the whole transaction; the second one finds the work done.
 
     Args:
-        connection: A connection whose transactions take the write lock as they begin; none is open.
+        connection: In no transaction. With SQLite one whose transactions take the write lock as they begin.
         where: The database, for messages.
         migrate: Whether to change the schema; otherwise an old one is an error.
 
@@ -33,6 +36,8 @@ def ensure_schema(connection: sa.Connection, where: str, *, migrate: bool) -> No
         msg = f"the schema of {where!r} is missing or old, and migrate is off: run the migrations up to {HEAD} first"
         raise StoreError(msg)
     with connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
         if _revision(connection, where) != HEAD:
             _upgrade(connection)
 
