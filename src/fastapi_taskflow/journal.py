@@ -360,8 +360,17 @@ class Journal:
                 record.task_id, record.func_name, record.status.value,
             )  # fmt: skip
 
+    def follow_store(self) -> bool:
+        """Have what is live written into a store that holds something else now; return whether it does."""
+        replaced = self.store.generation != self._generation
+        if replaced:
+            self._poke()
+        return replaced
+
     def keep_only(self, owned: Collection[str], *, owner: str) -> None:
         """Give up what the store held for ``owner``, this instance, and holds no more."""
+        if self.follow_store():
+            return  # what is missing in a file that was replaced was taken by nobody
         for task_id, entry in list(self.live.items()):
             held = entry.committed is not None and entry.committed.owner == owner
             if held and task_id not in owned and not entry.record.finished:

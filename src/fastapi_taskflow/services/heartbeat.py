@@ -102,6 +102,7 @@ class Heartbeat:
         self._lease.pulse()
         since = time.monotonic()
         await self._store.beat(self._instance)
+        self._journal.follow_store()
         if not self._lease.held:
             me = self._instance.instance_id
             self._liveness.reset()

@@ -18,6 +18,8 @@ logger = logging.getLogger("fastapi_taskflow.services")
 class Loop:
     """Does ``job`` every ``interval`` seconds, the first time after ``first`` seconds. A failure is logged, not fatal.
 
+    Of failures that follow each other only the first is logged, and the end of them: an outage must not flood the log.
+
     Args:
         name: For the log.
         job: What to do.
@@ -46,11 +48,22 @@ class Loop:
 
     async def _go_on(self) -> None:
         await asyncio.sleep(self._first)
+        failing: type[Exception] | None = None
         while True:
             try:
                 await self._job()
-            except StoreError as error:
-                logger.warning("%s: %s; it is tried again in %g s", self._name, error, self._interval)
-            except Exception:
-                logger.exception("%s failed; it is tried again in %g s", self._name, self._interval)
+            except Exception as error:  # noqa: BLE001 - it is logged, and tried again
+                if not isinstance(error, failing or ()):
+                    self._tell(error)
+                failing = type(error)
+            else:
+                if failing is not None:
+                    logger.info("%s works again", self._name)
+                failing = None
             await asyncio.sleep(self._interval)
+
+    def _tell(self, error: Exception) -> None:
+        if isinstance(error, StoreError):
+            logger.warning("%s: %s; it is tried again every %g s", self._name, error, self._interval)
+        else:
+            logger.error("%s failed; it is tried again every %g s", self._name, self._interval, exc_info=error)

@@ -61,6 +61,13 @@ def claim_file(file: str) -> tuple[str, FileId | None]:
     return path, found
 
 
+def is_writable(path: str) -> bool:
+    """Tell whether this process may write the file at ``path``; True where there is none."""
+    if not os.path.exists(path):  # noqa: PTH110 - as `file_id`
+        return True
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def log_id(path: str) -> FileId | None:
     """Return which file is the write-ahead log of the database at ``path``."""
     return file_id(path + "-wal")

@@ -66,6 +66,7 @@ class SqlStore(TableStore):
         self._open_writer: Writer | None = None
         self._open_reader: AsyncEngine | None = None
         self._read_place: Place | None = None
+        self._read_epoch = 0
 
     @property
     def generation(self) -> int:
@@ -89,7 +90,7 @@ class SqlStore(TableStore):
             await writer.close()
             raise
         self._open_writer = writer
-        self._open_reader = reader_engine(self._file)
+        self._open_reader = reader_engine(self._file, lambda: self._read_epoch)
         self._read_place = writer.place
 
     def _prepare(self, connection: sa.Connection) -> None:
@@ -148,11 +149,11 @@ class SqlStore(TableStore):
             # The writer goes first: it keeps the old file's log from being read into the new one.
             await writer.follow()
         if writer.place != self._read_place:
-            await reader.dispose()
             self._read_place = writer.place
+            self._read_epoch += 1
         try:
             async with reader.connect() as connection:
                 yield connection
         except sa.exc.SQLAlchemyError as error:
-            await reader.dispose()  # a new connection is the way out of whatever befell this one
+            self._read_epoch += 1  # new connections are the way out of whatever befell this one
             raise store_error(error, self._file) from error

@@ -18,6 +18,8 @@ from fastapi_taskflow.stores.rows import COLUMNS, STATE
 from fastapi_taskflow.stores.schema import counters, durations, tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 Synchronous = Literal["NORMAL", "FULL"]
@@ -80,8 +82,13 @@ def writer_engine(file: str, synchronous: Synchronous) -> sa.Engine:
     return engine
 
 
-def reader_engine(file: str) -> AsyncEngine:
-    """Return the engine of the reading connections."""
+def reader_engine(file: str, epoch: Callable[[], int]) -> AsyncEngine:
+    """Return the engine of the reading connections.
+
+    Args:
+        file: The database.
+        epoch: A number; connections that were opened when it was another one are not used any more.
+    """
     from sqlalchemy.ext.asyncio import create_async_engine
 
     engine = create_async_engine(
@@ -91,12 +98,21 @@ def reader_engine(file: str) -> AsyncEngine:
         connect_args={"timeout": BUSY_SECONDS, "isolation_level": None},
     )
 
+    def label(_dialect: object, record: Any, _args: object, _keywords: object) -> None:
+        record.info["epoch"] = epoch()
+
     def prepare(connection: Any, _: object) -> None:
         cursor = connection.cursor()
         cursor.execute("PRAGMA query_only=ON")
         cursor.close()
 
+    def check(_connection: object, record: Any, _proxy: object) -> None:
+        if record.info["epoch"] != epoch():
+            raise sa.exc.DisconnectionError  # it is closed, and a new one takes its place
+
+    sa.event.listen(engine.sync_engine, "do_connect", label)
     sa.event.listen(engine.sync_engine, "connect", prepare)
+    sa.event.listen(engine.sync_engine, "checkout", check)
     return engine
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 
 from fastapi_taskflow.errors import StoreError, StoreUnavailableError, TaskflowError
-from fastapi_taskflow.stores.place import Place, claim_file, is_intact, is_replaced, log_id, remove_old_log
+from fastapi_taskflow.stores.place import Place, claim_file, is_intact, is_replaced, is_writable, log_id, remove_old_log
 from fastapi_taskflow.stores.sqlite import keeps_connection, store_error
 
 if TYPE_CHECKING:
@@ -165,6 +165,10 @@ class Writer:
             if before is not None and replaced:
                 remove_old_log(before)
             path, database = claim_file(self._file)
+            if not is_writable(path):
+                # SQLite would open it to be read only, and leave a log and an index that nobody may write to either.
+                msg = f"the task store {self._file!r} is not available: it cannot be written (no permission)"
+                raise StoreUnavailableError(msg)
             connection = self._engine.connect()
             try:
                 self._prepare(connection)

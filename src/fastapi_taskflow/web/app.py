@@ -16,6 +16,7 @@ from fastapi_taskflow.web.dashboard import assets, live
 from fastapi_taskflow.web.dashboard import routes as dashboard
 from fastapi_taskflow.web.errors import install_error_handlers
 from fastapi_taskflow.web.headers import SecurityHeaders
+from fastapi_taskflow.web.health import HealthCheck
 
 if TYPE_CHECKING:
     from fastapi_taskflow.web.parts import AdminParts
@@ -40,6 +41,7 @@ def build_admin_app(parts: AdminParts) -> FastAPI:
         ],
     )
     app.state.parts = parts
+    app.state.health = HealthCheck(parts.store, parts.journal)
     app.state.sessions = sessions
     app.state.throttle = throttle
     install_error_handlers(app)

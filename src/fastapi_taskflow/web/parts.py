@@ -25,8 +25,16 @@ class Journal(Protocol):
         """Changes that are not committed yet."""
 
     @property
-    def failing(self) -> bool:
-        """Whether the last write failed and is being tried again."""
+    def full(self) -> bool:
+        """Whether so many changes wait that nothing new is taken in."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why the last write failed, or None if it did not."""
+
+    @property
+    def writing_for(self) -> float:
+        """Seconds for which the batch under way has been waiting for the store; 0 if there is none."""
 
     async def get(self, task_id: str) -> TaskRecord | None:
         """Return the newest record, or None."""

@@ -196,10 +196,16 @@ class FunctionShape(Shape):
     requeue_on_interrupt: bool | None = None
 
 
-class Health(Shape):
-    """How the application is. The counts are this process's."""
+class Alive(Shape):
+    """That the event loop turns."""
 
     status: Literal["ok", "failing"]
+    reasons: list[str]
+
+
+class Health(Alive):
+    """How the application is. The counts are this process's."""
+
     store: Literal["ok", "failing"]
     writes: Literal["ok", "failing"]
     backlog: int

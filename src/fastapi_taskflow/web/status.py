@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from fastapi_taskflow.store import FunctionStats
-from fastapi_taskflow.task.record import TaskStatus
 from fastapi_taskflow.web.answers import Answers, json_answer, problems
+from fastapi_taskflow.web.health import ALIVE, HealthCheck
 from fastapi_taskflow.web.metrics import metrics_json
-from fastapi_taskflow.web.parts import AdminParts, Parts
+from fastapi_taskflow.web.parts import Parts
 from fastapi_taskflow.web.schemas import SafeJSONResponse
-from fastapi_taskflow.web.shapes import FunctionShape, Health, Problem
+from fastapi_taskflow.web.shapes import Alive, FunctionShape, Health, Problem
 
 if TYPE_CHECKING:
     from fastapi_taskflow.task.definition import TaskDefinition
 
-logger = logging.getLogger("fastapi_taskflow.web")
 router = APIRouter()
 
-PROBE_TIMEOUT: Final = 2.0
-
 HEALTH: Answers = {
-    **json_answer(Health, "All is well"),
+    **json_answer(Health | Alive, "All is well"),
+    **problems(422),
     503: {"model": Health | Problem, "description": "The store fails or takes no changes"},
 }
 
@@ -49,31 +45,15 @@ async def functions(parts: Parts) -> Response:
     return SafeJSONResponse(rows)
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", response_class=Response, responses=HEALTH)
-async def health(parts: Parts) -> Response:
-    """Return 200 while the store answers and takes changes, else 503."""
-    answers = await _store_answers(parts)
-    counts = parts.journal.live_counts()
-    well = answers and not parts.journal.failing
-    body = {
-        "status": "ok" if well else "failing",
-        "store": "ok" if answers else "failing",
-        "writes": "failing" if parts.journal.failing else "ok",
-        "backlog": parts.journal.backlog,
-        "pending": sum(count for (_, status), count in counts.items() if status is TaskStatus.PENDING),
-        "running": sum(count for (_, status), count in counts.items() if status is TaskStatus.RUNNING),
-    }
-    return SafeJSONResponse(body, 200 if well else 503)
-
-
-async def _store_answers(parts: AdminParts) -> bool:
-    try:
-        async with asyncio.timeout(PROBE_TIMEOUT):
-            await parts.store.get_meta("web.health")
-    except Exception:
-        logger.exception("the store does not answer")
-        return False
-    return True
+async def health(request: Request, probe: Literal["ready", "live"] = "ready") -> Response:
+    """Return 200 while the store answers and takes changes, else 503; as ``live`` 200 while the event loop turns."""
+    if probe == "live":
+        return SafeJSONResponse(ALIVE)
+    check: HealthCheck = request.app.state.health
+    body = await check.look()
+    return SafeJSONResponse(body, 200 if body["status"] == "ok" else 503)
 
 
 def _definition_json(name: str, definition: TaskDefinition | None) -> dict[str, Any]:

@@ -52,7 +52,9 @@ class FakeJournal:
     def __init__(self, records: list[TaskRecord]) -> None:
         self.records = {record.task_id: record for record in records}
         self.backlog = 0
-        self.failing = False
+        self.full = False
+        self.failure: str | None = None
+        self.writing_for = 0.0
         self.queries: list[TaskQuery] = []
 
     async def get(self, task_id: str) -> TaskRecord | None:

@@ -94,14 +94,3 @@ async def test_functions_have_options_and_counts(client: httpx.AsyncClient) -> N
     assert rows["send_email"]["metrics"]["total"] == 0
     assert rows["call_webhook"]["registered"] is False
     assert rows["call_webhook"]["metrics"]["failed"] == 1
-
-
-async def test_health_tells_what_fails(client: httpx.AsyncClient, shop: fakes.Fakes) -> None:
-    """200 while all is well; 503 when writes fail or the store does not answer."""
-    assert (await client.get("/tasks/health")).json()["status"] == "ok"
-    shop.journal.failing = True
-    assert (await client.get("/tasks/health")).status_code == 503
-    shop.journal.failing = False
-    shop.store.error = RuntimeError("gone")
-    answer = await client.get("/tasks/health")
-    assert (answer.status_code, answer.json()["store"]) == (503, "failing")

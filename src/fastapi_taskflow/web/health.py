@@ -1,0 +1,91 @@
+"""Whether this process is well: what load balancers and Kubernetes probes are told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi_taskflow.errors import StoreError
+from fastapi_taskflow.task.record import TaskStatus
+
+if TYPE_CHECKING:
+    from fastapi_taskflow.store import Store
+    from fastapi_taskflow.web.parts import Journal
+
+logger = logging.getLogger("fastapi_taskflow.web")
+
+ANSWER_WITHIN: Final = 0.8
+"""Seconds that the store has for a read: a Kubernetes probe waits for one, unless it is told otherwise."""
+
+SLOW_COMMIT: Final = 2.0
+"""Seconds after which a commit under way counts as failing: requests that wait for it are about to get 503."""
+
+ALIVE: Final = {"status": "ok", "reasons": []}
+"""What a liveness probe is told: that the event loop turns is all that a restart could mend."""
+
+
+class HealthCheck:
+    """Looks how the store and the way into it are. What is wrong with reading is logged once, not at each probe.
+
+    Args:
+        store: Asked for something small.
+        journal: Knows how writing goes.
+    """
+
+    def __init__(self, store: Store, journal: Journal) -> None:
+        self._store = store
+        self._journal = journal
+        self._unreadable = False
+
+    async def look(self) -> dict[str, Any]:
+        """Return the body of the answer; its ``status`` is ``ok`` or ``failing``."""
+        unreadable = await self._why_unreadable()
+        journal = self._journal
+        unwritable = self._why_unwritable()
+        reasons = [reason for reason in (unreadable, unwritable) if reason is not None]
+        if journal.full:
+            reasons.append(f"{journal.backlog} changes wait for the store: no new task is taken in")
+        counts = journal.live_counts()
+        return {
+            "status": "failing" if reasons else "ok",
+            "reasons": reasons,
+            "store": "ok" if unreadable is None else "failing",
+            "writes": "ok" if unwritable is None else "failing",
+            "backlog": journal.backlog,
+            "pending": sum(count for (_, status), count in counts.items() if status is TaskStatus.PENDING),
+            "running": sum(count for (_, status), count in counts.items() if status is TaskStatus.RUNNING),
+        }
+
+    def _why_unwritable(self) -> str | None:
+        failure, waited = self._journal.failure, self._journal.writing_for
+        if failure is not None:
+            return f"the store does not take changes: {failure}"
+        if waited >= SLOW_COMMIT:
+            return f"the store does not take changes: a commit has been under way for {waited:.1f} s"
+        return None
+
+    async def _why_unreadable(self) -> str | None:
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                await self._store.get_meta("web.health")
+        except TimeoutError:
+            reason = f"the store does not answer within {ANSWER_WITHIN:g} s"
+            self._log_once(reason)
+        except StoreError as error:
+            reason = f"the store does not answer: {error}"
+            self._log_once(reason)
+        except Exception as error:  # noqa: BLE001 - it is the reason
+            reason = f"the store does not answer: {error!r}"
+            self._log_once(reason, error)
+        else:
+            if self._unreadable:
+                logger.warning("the store answers again")
+            self._unreadable = False
+            return None
+        return reason
+
+    def _log_once(self, reason: str, unforeseen: Exception | None = None) -> None:
+        if not self._unreadable:
+            logger.error("%s", reason, exc_info=unforeseen)
+        self._unreadable = True
