@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from fastapi_taskflow import ConfigurationError, ManagedBackgroundTasks, TaskAdmin, TaskManager, TaskRecord, clock
+from fastapi_taskflow.services.recovery import Recovery
 from fastapi_taskflow.store import Change, TaskQuery, WriteResult
 from fastapi_taskflow.stores.schema import tasks as table
 from fastapi_taskflow.task.event import EventKind, TaskEvent
@@ -118,7 +119,7 @@ class Watch:
 @pytest.fixture
 async def watch(url: str, engine: AsyncEngine) -> AsyncIterator[Watch]:
     """A started manager on the user's database."""
-    manager = TaskManager(snapshot_backend=url)
+    manager = TaskManager(snapshot_backend=url, requeue_pending=True)
     await manager.startup()
     yield Watch(manager)
     await manager.shutdown()
@@ -516,24 +517,67 @@ async def test_a_task_that_another_instance_took_first_does_not_run_here(
     assert (record.owner, record.status) == ("other", TaskStatus.PENDING)
 
 
+async def test_the_recovery_of_the_same_instance_does_not_run_it_once_more(
+    watch: Watch, engine: AsyncEngine, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be first, if the store was out of reach after the commit for longer than the grace."""
+    store, claimed = watch.manager.store, asyncio.Event()
+    write, claim = store.write, store.claim
+    recovery = next(each for each in watch.manager._runtime._services if isinstance(each, Recovery))
+    sweeps: list[asyncio.Task[int]] = []
+
+    async def claim_and_tell(owner: str, dead: Mapping[str, float], *, limit: int) -> Sequence[TaskRecord]:
+        found = await claim(owner, dead, limit=limit)
+        if found:
+            claimed.set()
+        return found
+
+    async def write_second(changes: Sequence[Change]) -> WriteResult:
+        if not sweeps:
+            async with engine.begin() as connection:
+                await connection.execute(sa.update(table).where(table.c.owner == "").values(created_at=1.0))
+            recovery._look_at = 0.0  # as when somebody has died
+            sweeps.append(asyncio.create_task(recovery.sweep()))
+            await claimed.wait()
+        return await write(changes)
+
+    monkeypatch.setattr(store, "write", write_second)
+    monkeypatch.setattr(store, "claim", claim_and_tell)
+    async with AsyncSession(engine) as session:
+        task_id = await add("book", session)
+        await session.commit()
+    await watch.finished(task_id)
+    await sweeps[0]
+    await watch.settled()
+    assert watch.ran == ["book"]
+    assert (EventKind.RECOVERED, task_id) not in watch.told
+    assert await watch.counted() == {"success": 2}
+
+
 async def test_the_same_key_by_both_ways_at_once_runs_once(
     watch: Watch, engine: AsyncEngine, add: Add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An ordinary task is on its way into the store while the transaction commits: the store decides."""
-    write, began, go_on = watch.manager.store.write, asyncio.Event(), asyncio.Event()
+    store, began, looked = watch.manager.store, asyncio.Event(), asyncio.Event()
+    write, get = store.write, store.get
 
     async def write_later(changes: Sequence[Change]) -> WriteResult:
         began.set()
-        await go_on.wait()
+        await looked.wait()
         return await write(changes)
+
+    async def get_first(task_id: str) -> TaskRecord | None:
+        found = await get(task_id)
+        looked.set()
+        return found
 
     async with AsyncSession(engine) as session:
         task_id = await add("in the transaction", session, idempotency_key="a")
-        monkeypatch.setattr(watch.manager.store, "write", write_later)
+        monkeypatch.setattr(store, "write", write_later)
+        monkeypatch.setattr(store, "get", get_first)
         ordinary = asyncio.create_task(watch.manager.enqueue(watch.note, "ordinary", idempotency_key="a"))
         await began.wait()
         await session.commit()
-        go_on.set()
     assert await ordinary == task_id
     await watch.finished(task_id)
     await watch.settled()

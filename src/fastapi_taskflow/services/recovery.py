@@ -12,6 +12,7 @@ from fastapi_taskflow import clock
 from fastapi_taskflow.entry import Entry
 from fastapi_taskflow.errors import StoreError, TaskArgumentError
 from fastapi_taskflow.services.loop import Loop
+from fastapi_taskflow.store import OWNERLESS_GRACE
 from fastapi_taskflow.task import lifecycle
 from fastapi_taskflow.task.definition import TaskDefinition
 from fastapi_taskflow.task.event import EventKind, TaskEvent
@@ -112,11 +113,13 @@ class Recovery:
         return taken
 
     def _is_due(self, ids: set[str], now: float, *, somebody_died: bool) -> bool:
-        """Tell whether to look at the tasks: when somebody died, came or left, and else once a lease."""
+        """Tell whether to look at the tasks: when somebody died, came or left, soon after, and else once a lease."""
         changed, self._known = ids != self._known, ids
         if not (changed or somebody_died or self._unsure or now >= self._look_at):
             return False
-        self._look_at = now + self._settings.lease
+        # What one that has gone had committed in a user's transaction, and not claimed, is left alone for the grace.
+        gone = changed or somebody_died
+        self._look_at = now + min(OWNERLESS_GRACE if gone else self._settings.lease, self._settings.lease)
         return True
 
     async def _claim(self, dead: Mapping[str, float]) -> Sequence[TaskRecord]:
@@ -139,7 +142,7 @@ class Recovery:
 
     async def _take_up(self, records: Sequence[TaskRecord]) -> int:
         now = clock.now()
-        entries = [self._take_safely(record, now) for record in records]
+        entries = [self._take_safely(record, now) for record in records if not self._is_taken(record)]
         for entry in entries:
             self._journal.live[entry.record.task_id] = entry
             self._journal.append(entry, entry.record)
@@ -149,6 +152,14 @@ class Recovery:
         for entry in ours:
             self._go_on(entry)
         return len(ours)
+
+    def _is_taken(self, record: TaskRecord) -> bool:
+        """Tell whether this instance has it already: those of a user's transaction are claimed through the journal."""
+        entry = self._journal.live.get(record.task_id)
+        known = entry.committed if entry is not None else None
+        if known is None:
+            return False
+        return not known.owner or (known.owner == record.owner and known.version >= record.version)
 
     def _take_safely(self, record: TaskRecord, now: float) -> Entry:
         try:

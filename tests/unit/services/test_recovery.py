@@ -17,13 +17,13 @@ from fastapi_taskflow.services.heartbeat import this_instance
 from fastapi_taskflow.services.liveness import Liveness
 from fastapi_taskflow.services.recovery import POISON, Recovery
 from fastapi_taskflow.settings import Settings
-from fastapi_taskflow.store import Instance
+from fastapi_taskflow.store import OWNERLESS_GRACE, Instance
 from fastapi_taskflow.task import payload
 from fastapi_taskflow.task.call import Calls
 from fastapi_taskflow.task.definition import TaskDefinition
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus
 from fastapi_taskflow.task.registry import Registry
-from tests.unit.fakes import RecordingObserver, RecordingStore
+from tests.unit.fakes import RecordingObserver, RecordingStore, make_entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -233,3 +233,30 @@ async def test_what_was_claimed_without_an_answer_is_found_by_the_next_sweep() -
                 await asyncio.sleep(0)
         assert await sweeper.recovery.sweep() == 0
     assert ran == ["hello"]
+
+
+async def test_what_one_left_without_an_owner_is_looked_for_again_after_the_grace() -> None:
+    """It committed a task in a user's transaction and died before it claimed it: nobody waits for a whole lease."""
+    store = LeftStore([])
+    async with Sweeper(store, settings=Settings(requeue_pending=True)) as sweeper:
+        store.rows = [sweeper.me]
+        assert await sweeper.recovery.sweep() == 0
+        store.left = [left(owner="")]
+        assert await sweeper.recovery.sweep() == 0
+        sweeper.recovery._look_at -= OWNERLESS_GRACE
+        assert await sweeper.recovery.sweep() == 1
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_what_this_instance_claims_itself_is_not_taken_up_again(version: int) -> None:
+    """Whether its own claim is still on its way, or was stored in the meantime."""
+    record = left(owner="", version=1)
+    store = LeftStore([record])
+    async with Sweeper(store, settings=Settings(requeue_pending=True)) as sweeper:
+        entry = make_entry()
+        claimed = record.evolve(owner=sweeper.me.instance_id)
+        entry.record, entry.committed = claimed, record if version == 1 else claimed
+        sweeper.journal.live[record.task_id] = entry
+        assert await sweeper.recovery.sweep() == 0
+        assert sweeper.journal.live[record.task_id] is entry
+        assert sweeper.started == []
