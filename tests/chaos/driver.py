@@ -9,10 +9,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from tests.chaos.facts import SECOND, Hit, Kill, Lock
-from tests.chaos.faults import KILLS, Fault
+from tests.chaos.faults import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine, Sequence
+    from collections.abc import Collection, Sequence
 
     from tests.chaos.database import Database
     from tests.chaos.faults import Step
@@ -47,7 +47,7 @@ class Driver:
         self._database = database
         self._lease = lease
         self._frozen: set[int] = set()
-        self._background: set[asyncio.Task[None]] = set()
+        self._beside = asyncio.TaskGroup()
 
     async def run(self, steps: Sequence[Step], *, deadline: float) -> None:
         """Do all of ``steps``, or what the time allows.
@@ -55,22 +55,22 @@ class Driver:
         Args:
             steps: The plan.
             deadline: By ``time.monotonic()``.
+
+        Raises:
+            TimeoutError: If no worker comes up again.
         """
-        for step in steps:
-            if time.monotonic() > deadline:
-                break
-            if not step.hasty:
-                await self._service.all_up(within=UP_WITHIN)
-            await asyncio.sleep(step.pause)
-            await self._do(step)
-        await asyncio.gather(*self._background)
+        async with self._beside:
+            for step in steps:
+                if time.monotonic() > deadline:
+                    break
+                if not step.hasty:
+                    await self._service.all_up(within=UP_WITHIN)
+                await asyncio.sleep(step.pause)
+                await self._do(step)
 
     async def _do(self, step: Step) -> None:
         service = self._service
-        if not (targets := self._targets()):
-            await service.all_up(within=UP_WITHIN)
-            targets = self._targets() or [service.main_pid]
-        victim = targets[int(step.which * len(targets))]
+        victim = await self._victim(step)
         self.done[step.fault] += 1
         match step.fault:
             case Fault.KILL_WORKER:
@@ -87,12 +87,21 @@ class Driver:
                 several = service.workers > 1
                 service.signal(service.main_pid, signal.SIGHUP if several else signal.SIGTERM)
             case Fault.FREEZE | Fault.FREEZE_PAST_LEASE:
-                self._go_on_beside(self._freeze(victim, step))
+                self._beside.create_task(self._freeze(victim, step))
             case Fault.LOCK:
-                self._go_on_beside(self._lock(step))
+                self._beside.create_task(self._lock(step))
 
-    def _targets(self) -> list[int]:
-        return [pid for pid in self._service.up() if pid not in self._frozen]
+    async def _victim(self, step: Step) -> int:
+        """Pick a worker, one that is not frozen if there is one."""
+        up = self._service.up()
+        if not up:
+            await self._service.all_up(within=UP_WITHIN)
+            up = self._service.up()
+        if not up:
+            msg = f"no worker came up within {UP_WITHIN:g} s"
+            raise TimeoutError(msg)
+        targets = [pid for pid in up if pid not in self._frozen] or up
+        return targets[int(step.which * len(targets))]
 
     async def _killed(self, pids: Collection[int]) -> None:
         at = time.monotonic_ns()
@@ -118,13 +127,3 @@ class Driver:
     def _hit(self, fault: Fault, pids: Collection[int], lasts: float, *, since: int | None = None) -> None:
         now = time.monotonic_ns()
         self.hits.append(Hit(fault.value, frozenset(pids), since or now, now + int(lasts * SECOND)))
-
-    def _go_on_beside(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-
-def kills_done(driver: Driver) -> int:
-    """Return how many SIGKILLs there were."""
-    return sum(driver.done[fault] for fault in KILLS)

@@ -54,7 +54,8 @@ class Service:
         self._environment = {**os.environ, **environment, "PYTHONPATH": _python_path()}
         self._evidence = evidence
         self._process: asyncio.subprocess.Process | None = None
-        self._ended: set[int] = set()
+        self._up: set[int] = set()
+        self._seen = 0
         self._stopping = False
 
     @property
@@ -109,12 +110,14 @@ class Service:
 
     def up(self) -> list[int]:
         """Return the workers that are up and were not killed."""
-        pids = self._said_up() - self._ended
-        self._ended |= {pid for pid in pids if not _exists(pid)}
-        return sorted(pids - self._ended)
+        self._look()
+        self._up = {pid for pid in self._up if _exists(pid)}
+        return sorted(self._up)
 
-    def _said_up(self) -> set[int]:
-        return {line.pid for line in self._evidence.lines() if line.event is Event.UP}
+    def _look(self) -> None:
+        lines = self._evidence.lines()
+        self._up.update(line.pid for line in lines[self._seen :] if line.event is Event.UP)
+        self._seen = len(lines)
 
     async def all_up(self, *, within: float) -> bool:
         """Wait until all workers are up; return whether they are."""
@@ -128,7 +131,7 @@ class Service:
     def signal(self, pid: int, number: signal.Signals) -> None:
         """Send a signal to one process, if it is there. One that is told to end does not count as up any more."""
         if number in {signal.SIGKILL, signal.SIGTERM}:
-            self._ended.add(pid)
+            self._up.discard(pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
@@ -138,8 +141,8 @@ class Service:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.main_pid, signal.SIGKILL)
         # Read afterwards: with those that came up in the last moment.
-        killed = frozenset(self._said_up() - self._ended)
-        self._ended |= killed
+        self._look()
+        killed, self._up = frozenset(self._up), set()
         self.hits.append(Hit(Fault.KILL_ALL.value, killed, since, time.monotonic_ns() + SECOND))
         return killed
 
