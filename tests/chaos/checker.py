@@ -9,6 +9,7 @@ from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Final
 
 from tests.chaos.evidence import Event
+from tests.chaos.faults import Fault
 from tests.chaos.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -153,6 +154,17 @@ def _may_follow(first: Run, second: Run, hits: Sequence[Hit]) -> bool:
 def repeated_at_most_once(runs: Mapping[str, Sequence[Run]]) -> int:
     """Return how many at-most-once tasks began more than once."""
     return sum(not KINDS[its_runs[0].kind].repeatable and len(its_runs) > 1 for its_runs in runs.values())
+
+
+def taken_over_alive(runs: Mapping[str, Sequence[Run]], hits: Sequence[Hit]) -> int:
+    """Return how many runs were taken over by another process while their own was stopped for longer than the lease."""
+    frozen = [hit for hit in hits if hit.fault == Fault.FREEZE_PAST_LEASE]
+    return sum(
+        first.pid != second.pid
+        and any(first.pid in hit.pids and first.start < hit.since < second.start < hit.until for hit in frozen)
+        for its_runs in runs.values()
+        for first, second in pairwise(its_runs)
+    )
 
 
 def counted(violations: Iterable[Violation]) -> Mapping[Broken, int]:

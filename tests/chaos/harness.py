@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from tests.chaos import database as databases
-from tests.chaos.checker import check, repeated_at_most_once
+from tests.chaos.checker import check, repeated_at_most_once, taken_over_alive
 from tests.chaos.driver import Driver
 from tests.chaos.environment import DATABASE, EVIDENCE, LEASE
 from tests.chaos.evidence import Evidence
@@ -69,6 +69,7 @@ async def run(config: Config) -> Result:
         restarts=service.restarts,
         exit_code=exit_code,
         repeated_at_most_once=repeated_at_most_once(runs),
+        taken_over_alive=taken_over_alive(runs, hits),
         recoveries=recoveries(driver.kills, driver.locks, lines, runs, rows),
         violations=check(load.told.accepted, rows, runs, hits),
     )

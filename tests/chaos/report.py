@@ -36,6 +36,7 @@ class Result:
         restarts: How often the whole service was started again.
         exit_code: How it ended at last, by SIGTERM.
         repeated_at_most_once: Tasks without ``requeue_on_interrupt`` that began twice, before the store knew.
+        taken_over_alive: Runs that others took over from processes that were stopped for longer than the lease.
         recoveries: Of the kills that left tasks behind.
         violations: What contradicts the promises.
     """
@@ -49,6 +50,7 @@ class Result:
     restarts: int
     exit_code: int
     repeated_at_most_once: int
+    taken_over_alive: int
     recoveries: Sequence[Recovery]
     violations: Sequence[Violation]
 
@@ -94,6 +96,7 @@ def text(result: Result) -> str:
         ("overlaps", str(counts[Broken.OVERLAP])),
         *((broken.value, str(number)) for broken, number in others.items()),
         ("began twice", f"{result.repeated_at_most_once} at-most-once tasks, hit before the store knew that they ran"),
+        ("taken over", f"{result.taken_over_alive} runs of stopped processes that went on later"),
         ("orphans", f"{orphans} tasks, left by {len(result.recoveries)} kills"),
         ("recovery", f"{_spread(restart)} from the first answer after a restart"),
         ("", f"{_spread(kill)} from the kill"),

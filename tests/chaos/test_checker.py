@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.checker import POISON, Broken, check, counted, overlaps, repeated_at_most_once
+from tests.chaos.checker import POISON, Broken, check, counted, overlaps, repeated_at_most_once, taken_over_alive
 from tests.chaos.evidence import Event
 from tests.chaos.facts import SECOND, Accepted, Hit, Row
+from tests.chaos.faults import Fault
 from tests.chaos.runs import Run
 
 TASK = "t1"
@@ -169,6 +170,16 @@ def test_a_task_that_was_cut_off_too_often_may_be_parked() -> None:
     runs = [a_run(n, attempt=n, pid=n, ended=None) for n in range(1, 5)]
     row = a_row("failed", attempt=4, error_type=POISON)
     assert broken(*runs, row=row, hits=(hit(1, 2, 3, 4),)) == set()
+
+
+def test_what_was_taken_from_a_stopped_process_is_counted() -> None:
+    """Another process began it before the stop was over; what was cut off in another way does not count."""
+    runs = {TASK: [a_run(1, ended=None), a_run(5, 6, attempt=2, pid=2)]}
+    stop = Hit(Fault.FREEZE_PAST_LEASE, frozenset({1}), *at(2, 8))
+    assert taken_over_alive(runs, [stop]) == 1
+    assert taken_over_alive(runs, [hit(1, since=2, until=8)]) == 0
+    assert taken_over_alive(runs, [Hit(Fault.FREEZE_PAST_LEASE, frozenset({2}), *at(2, 8))]) == 0
+    assert taken_over_alive(runs, [Hit(Fault.FREEZE_PAST_LEASE, frozenset({1}), *at(2, 4))]) == 0
 
 
 def test_one_key_with_two_ids_is_found() -> None:

@@ -26,6 +26,7 @@ def a_result(**facts: Any) -> Result:
         "restarts": 1,
         "exit_code": 0,
         "repeated_at_most_once": 0,
+        "taken_over_alive": 0,
         "recoveries": [Recovery(3, 0.25, 1.5)],
         "violations": [],
     }
