@@ -1,10 +1,8 @@
 """What a carrier writes into the user's transaction, on each database, without a manager."""
 
 import asyncio
-import os
-import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,7 @@ from fastapi_taskflow.stores.joining import carrier_of
 from fastapi_taskflow.stores.rows import COLUMNS, record_from
 from fastapi_taskflow.stores.schema import counters, metadata, tasks
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus, new_task_id
-from tests.programs import missing
-
-SERVER = os.environ.get("TASKFLOW_TEST_POSTGRESQL", "postgresql+asyncpg://postgres@127.0.0.1:5432/postgres")
+from tests import postgresql
 
 
 class Passenger:
@@ -45,40 +41,24 @@ class Book:
         self.under_way = under_way
 
 
-async def new_database() -> str:
-    """Make an empty PostgreSQL database; return its URL."""
-    name = f"taskflow_carrier_{uuid.uuid4().hex[:12]}"
-    engine = create_async_engine(SERVER, isolation_level="AUTOCOMMIT")
-    try:
-        async with engine.connect() as connection:
-            await connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    except OSError as error:
-        missing(f"no PostgreSQL at {SERVER}: {error}")
-    finally:
-        await engine.dispose()
-    return sa.make_url(SERVER).set(database=name).render_as_string(hide_password=False)
-
-
-async def drop_database(url: str) -> None:
-    """Drop it again."""
-    engine = create_async_engine(SERVER, isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.execute(sa.text(f"DROP DATABASE {sa.make_url(url).database} WITH (FORCE)"))
-    await engine.dispose()
-
-
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database."""
+    if request.param == "sqlite":
+        yield f"sqlite+aiosqlite:///{tmp_path / 'app.db'}"
+    else:
+        with postgresql.database() as made:
+            yield made
+
+
+@pytest.fixture
+async def engine(url: str) -> AsyncIterator[AsyncEngine]:
     """An engine on a database with the package's tables."""
-    server = request.param == "postgresql"
-    url = await new_database() if server else f"sqlite+aiosqlite:///{tmp_path / 'app.db'}"
     made = create_async_engine(url)
     async with made.begin() as connection:
         await connection.run_sync(metadata.create_all)
     yield made
     await made.dispose()
-    if server:
-        await drop_database(url)
 
 
 def carrier(session: AsyncSession | AsyncConnection, book: Book) -> Carrier:
