@@ -261,6 +261,9 @@ class Store(Protocol):
             merge: Makes one text of several.
         """
 
+    async def forget_numbers(self, age: float) -> None:
+        """Delete the metrics of hosts that have no instance, and saved none for ``age`` seconds."""
+
     async def get_meta(self, key: str) -> str | None:
         """Return a small setting shared by all instances, or None."""
 

@@ -130,6 +130,20 @@ async def test_numbers_of_a_host_are_kept_and_merged(store: Store) -> None:
     assert await store.numbers("there") == {"z": "9"}
 
 
+async def test_numbers_of_hosts_that_are_gone_are_forgotten(store: Store) -> None:
+    """A container's name is new with each start; one that lives keeps its own, however long nothing happens there."""
+    await store.save_numbers("a", "gone", "1")
+    await store.save_numbers("b", "alive", "2")
+    await store.beat(Instance("b", "alive", 1, 1, 0.0, 0.0))
+    await store.forget_numbers(60.0)
+    assert await store.numbers("gone") == {"a": "1"}
+    await store.forget_numbers(-60.0)
+    assert await store.numbers("gone") == {}
+    assert await store.numbers("alive") == {"b": "2"}
+    await store.save_numbers("a", "gone", "3")
+    assert await store.numbers("gone") == {"a": "3"}
+
+
 async def test_a_wait_for_signals_ends(store: Store) -> None:
     """Also without any."""
     assert await store.signalled(0.01) is False

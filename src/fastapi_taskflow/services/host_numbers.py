@@ -34,6 +34,9 @@ PATIENCE: Final = 1.0
 LAST_WAIT: Final = 5.0
 """Seconds that the shutdown waits for the store."""
 
+KEPT: Final = 7 * 86_400.0
+"""Seconds for which the numbers of a host are kept where nothing runs any more: a container is a new host each time."""
+
 GONE: Final = "gone"
 """The key of those whose processes are gone, all together."""
 
@@ -75,6 +78,7 @@ class HostNumbers:
     async def start(self) -> None:
         """Share what there is, and go on."""
         await self.look()
+        await self._tidy()
         self._metrics.refresh_shown = self.refresh
         self._loop.start()
 
@@ -89,6 +93,12 @@ class HostNumbers:
                 await self.look()
         except TimeoutError:
             logger.warning("metrics: the store did not take the last counters before the end")
+
+    async def _tidy(self) -> None:
+        try:
+            await self._store.forget_numbers(KEPT)
+        except StoreError as error:
+            logger.warning("metrics of hosts that are gone stay until the next start: %s", error)
 
     async def refresh(self) -> None:
         """Share and read once more, for a scrape; give up waiting after `PATIENCE` seconds."""

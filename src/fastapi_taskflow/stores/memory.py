@@ -73,6 +73,7 @@ class MemoryStore:
         self._meta: dict[str, tuple[str, float | None]] = {}
         self._cancels: set[str] = set()
         self._numbers: dict[str, dict[str, str]] = {}
+        self._numbers_at: dict[str, float] = {}
 
     @property
     def persistent(self) -> bool:
@@ -304,6 +305,7 @@ class MemoryStore:
     async def save_numbers(self, instance_id: str, host: str, numbers: str) -> None:
         """Keep an instance's metrics."""
         self._numbers.setdefault(host, {})[instance_id] = numbers
+        self._numbers_at[host] = clock.now()
 
     async def numbers(self, host: str) -> Mapping[str, str]:
         """Return the kept metrics of a host."""
@@ -317,6 +319,12 @@ class MemoryStore:
         texts = [kept.pop(key) for key in dict.fromkeys((*gone, into)) if key in kept]
         if texts:
             kept[into] = merge(texts)
+
+    async def forget_numbers(self, age: float) -> None:
+        """Delete the metrics of hosts that are gone; see `Store.forget_numbers`."""
+        kept = {each.host for each in self._instances.values()}
+        for host in [host for host, at in self._numbers_at.items() if host not in kept and at < clock.now() - age]:
+            del self._numbers[host], self._numbers_at[host]
 
     # -- instances and settings --------------------------------------------------------------------------------------
 

@@ -136,6 +136,7 @@ numbers = sa.Table(
     sa.Column("host", StoredText, primary_key=True),
     sa.Column("instance_id", StoredText, primary_key=True),
     sa.Column("numbers", StoredText, nullable=False),
+    sa.Column("saved_at", _Seconds, nullable=False),
 )
 
 VERSION_TABLE: Final = "taskflow_alembic_version"

@@ -67,21 +67,45 @@ def asked_to_cancel(connection: sa.Connection, owner: str) -> Sequence[str]:
     return mine
 
 
-def save_numbers(connection: sa.Connection, instance_id: str, host: str, text: str) -> None:
+def save_numbers(
+    connection: sa.Connection, instance_id: str, host: str, text: str, now: float | sa.ColumnElement[float]
+) -> None:
     """Keep an instance's metrics in place of its earlier ones."""
-    row = insert(connection, numbers).values(host=host, instance_id=instance_id, numbers=text)
-    connection.execute(
-        row.on_conflict_do_update(index_elements=["host", "instance_id"], set_={"numbers": row.excluded.numbers})
-    )
+    row = insert(connection, numbers).values(host=host, instance_id=instance_id, numbers=text, saved_at=now)
+    changed = {"numbers": row.excluded.numbers, "saved_at": row.excluded.saved_at}
+    connection.execute(row.on_conflict_do_update(index_elements=["host", "instance_id"], set_=changed))
 
 
 def merge_numbers(
-    connection: sa.Connection, host: str, gone: Sequence[str], into: str, merge: Callable[[Sequence[str]], str]
+    connection: sa.Connection,
+    host: str,
+    gone: Sequence[str],
+    into: str,
+    merge: Callable[[Sequence[str]], str],
+    *,
+    now: float | sa.ColumnElement[float],
 ) -> None:
     """Put the metrics of instances that are gone together."""
-    chosen = (numbers.c.host == host, numbers.c.instance_id.in_([*gone, into]))
-    rows = connection.execute(sa.select(numbers).where(*chosen).with_for_update()).all()
-    if not any(row.instance_id != into for row in rows):
+    n = numbers.c
+    others = (n.host == host, n.instance_id.in_([each for each in gone if each != into]))
+    if connection.execute(sa.select(n.instance_id).where(*others).limit(1)).first() is None:
         return
-    connection.execute(sa.delete(numbers).where(*chosen))
-    save_numbers(connection, into, host, merge([row.numbers for row in rows]))
+    # Whoever writes the sum's row first, new or not, keeps everybody else from doing so until the end. What is read
+    # after that is what they have left.
+    row = insert(connection, numbers).values(host=host, instance_id=into, numbers="", saved_at=now)
+    mine = row.on_conflict_do_update(index_elements=["host", "instance_id"], set_={"saved_at": row.excluded.saved_at})
+    connection.execute(mine)
+    found = connection.execute(sa.select(n.instance_id, n.numbers).where(*others).with_for_update()).all()
+    sum_row = (n.host == host, n.instance_id == into)
+    so_far = connection.execute(sa.select(n.numbers).where(*sum_row)).scalar_one()
+    texts = [*([so_far] if so_far else []), *(each.numbers for each in found)]
+    connection.execute(sa.update(numbers).where(*sum_row).values(numbers=merge(texts)))
+    taken = [each.instance_id for each in found]
+    connection.execute(sa.delete(numbers).where(n.host == host, n.instance_id.in_(taken)))
+
+
+def forget_numbers(connection: sa.Connection, before: float | sa.ColumnElement[float]) -> None:
+    """Delete the metrics of hosts where no instance lives and nothing was saved at ``before`` or later."""
+    n = numbers.c
+    kept = sa.select(n.host).where(n.saved_at >= before).union(sa.select(instances.c.host))
+    connection.execute(sa.delete(numbers).where(n.host.not_in(kept)))

@@ -104,7 +104,8 @@ class TableStore(ABC):
 
     async def save_numbers(self, instance_id: str, host: str, numbers: str) -> None:
         """Keep an instance's metrics; see `Store.save_numbers`."""
-        await self._transaction(lambda db: sharing.save_numbers(db, instance_id, host, numbers))
+        now = self._now()
+        await self._transaction(lambda db: sharing.save_numbers(db, instance_id, host, numbers, now))
 
     async def numbers(self, host: str) -> Mapping[str, str]:
         """Return the kept metrics of a host, by instance id."""
@@ -117,7 +118,13 @@ class TableStore(ABC):
         self, host: str, gone: Sequence[str], into: str, merge: Callable[[Sequence[str]], str]
     ) -> None:
         """Put metrics together; see `Store.merge_numbers`."""
-        await self._transaction(lambda db: sharing.merge_numbers(db, host, gone, into, merge))
+        now = self._now()
+        await self._transaction(lambda db: sharing.merge_numbers(db, host, gone, into, merge, now=now))
+
+    async def forget_numbers(self, age: float) -> None:
+        """Delete the metrics of hosts that are gone; see `Store.forget_numbers`."""
+        before = self._now() - age
+        await self._transaction(lambda db: sharing.forget_numbers(db, before))
 
     def carrier(self, session: object, on_commit: OnCommit) -> Carrier:
         """Return what puts tasks into the transaction of ``session``; see `CarryingStore.carrier`."""

@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("host", Text, primary_key=True),
         sa.Column("instance_id", Text, primary_key=True),
         sa.Column("numbers", Text, nullable=False),
+        sa.Column("saved_at", sa.Double, nullable=False),
     )
 
 
