@@ -57,6 +57,10 @@ class SharedStore(MemoryStore):
         self._check()
         await super().merge_numbers(host, gone, into, merge)
 
+    async def forget_numbers(self, age: float) -> None:
+        self._check()
+        await super().forget_numbers(age)
+
     def _check(self) -> None:
         if self.down:
             raise StoreUnavailableError("the server is away")
@@ -296,6 +300,23 @@ async def test_damaged_text_is_left_out_and_said_once(store: SharedStore, caplog
     await two.scrape()
     assert await one.scrape() == 3
     await stop(one, two)
+
+
+async def test_hosts_that_are_gone_are_forgotten_at_the_start(
+    store: SharedStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that keep nothing any more; a store that cannot do it now is asked at the next start."""
+    await store.save_numbers("a/1/1", "an old container", "{}")
+    await stop(await Worker(store).start())
+    assert await store.numbers("an old container")
+    monkeypatch.setattr(host_numbers, "KEPT", -1.0)
+    store.down = True
+    await stop(await Worker(store).start())
+    assert "stay until the next start" in caplog.text
+    store.down = False
+    assert await store.numbers("an old container")
+    await stop(await Worker(store).start())
+    assert not await store.numbers("an old container")
 
 
 async def test_a_damaged_sum_heals(store: SharedStore) -> None:
