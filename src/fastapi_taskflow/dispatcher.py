@@ -249,13 +249,19 @@ class Dispatcher:
         A task with a key stays if the commit is under way: the client's second try gets the same id, and it runs once.
         """
         for entry in fresh:
-            outcome = self._journal.outcome_of(entry.record.task_id)
+            task_id = entry.record.task_id
+            outcome = self._journal.outcome_of(task_id)
             self._journal.withdraw(entry)
-            if outcome is not None and entry.record.task_id in self._journal.live:
+            if self._journal.live.get(task_id) is entry and (outcome is not None or entry.uncertain):
                 self.engine.spawn(self._after_late_commit(entry, outcome))
 
-    async def _after_late_commit(self, entry: Entry, outcome: Commit) -> None:
-        await outcome.wait()
+    async def _after_late_commit(self, entry: Entry, outcome: Commit | None) -> None:
+        if outcome is not None:
+            await outcome.wait()
+        commit = self._journal.commit_of(entry.record.task_id)
+        if entry.uncertain and entry.committed is None and commit is not None:
+            # It is written again, since only then the store is known to hold it.
+            await commit.wait()
         if entry.committed is None or entry.lost:
             return
         if entry.record.idempotency_key is not None:

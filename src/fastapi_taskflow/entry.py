@@ -25,6 +25,7 @@ class Entry:
         kwargs: Its keyword arguments.
         admitted: Whether it was taken in: it runs from here on. Before that it can be withdrawn without a trace.
         lost: Whether another instance took it over; nothing of it is written any more.
+        uncertain: Whether the store may hold it, though it never said so.
         withdrawn: Whether the request that added it failed, so that it must not run.
         cancel_requested: Whether somebody asked for its cancellation while it ran.
         context: The running attempt's context.
@@ -35,7 +36,7 @@ class Entry:
 
     __slots__ = (
         "admitted", "args", "cancel_requested", "checkpoint_due", "committed", "context", "definition", "ended", "func",
-        "kwargs", "lost", "record", "runner", "withdrawn",
+        "kwargs", "lost", "record", "runner", "uncertain", "withdrawn",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +56,7 @@ class Entry:
         self.admitted = False
         self.lost = False
         self.withdrawn = False
+        self.uncertain = False
         self.cancel_requested = False
         self.context: TaskContext | None = None
         self.runner: asyncio.Task[Any] | None = None

@@ -62,7 +62,15 @@ class StoreError(TaskflowError):
 
 
 class StoreUnavailableError(StoreError):
-    """The store did not commit in time. Nothing was kept; the caller may try again."""
+    """The store did not commit in time. Nothing was kept; the caller may try again.
+
+    Attributes:
+        uncertain: Whether it may have been kept all the same: the connection broke before the store's answer came.
+    """
+
+    def __init__(self, message: str, *, uncertain: bool = False) -> None:
+        super().__init__(message)
+        self.uncertain = uncertain
 
 
 class SchemaVersionError(StoreError):

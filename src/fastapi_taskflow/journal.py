@@ -226,7 +226,7 @@ class Journal:
         task_id = entry.record.task_id
         if self.live.get(task_id) is not entry:
             return
-        if task_id not in self._in_flight and entry.committed is None:
+        if task_id not in self._in_flight and entry.committed is None and not entry.uncertain:
             self._dirty.pop(task_id, None)
             del self.live[task_id]
 
@@ -379,8 +379,10 @@ class Journal:
     def _take_back(self, batch: dict[str, Entry], error: Exception) -> None:
         self._note_failure(error)
         self._in_flight = set()
+        uncertain = isinstance(error, StoreUnavailableError) and error.uncertain
         for task_id, entry in batch.items():
-            if entry.withdrawn and entry.committed is None:
+            entry.uncertain = entry.uncertain or uncertain
+            if entry.withdrawn and entry.committed is None and not entry.uncertain:
                 if self.live.get(task_id) is entry:
                     del self.live[task_id]
             elif task_id not in self._dirty:

@@ -33,8 +33,8 @@ class Change:
 
     Attributes:
         record: The newest version.
-        committed: The version that the store holds according to the writer, None for a task that is new. The store
-            takes ``record`` only if its own row still is this version and has this owner.
+        committed: What the store holds according to the writer, None for a task that is new. The store takes ``record``
+            only if its own row has this owner, and no newer version than ``record``.
     """
 
     record: TaskRecord
@@ -145,7 +145,8 @@ class Instance:
 class Store(Protocol):
     """Where tasks are kept. Every method but ``open`` may be called from the loop that opened it only.
 
-    Any method may raise `StoreError`; then nothing of the call was kept.
+    Any method may raise `StoreError`; then nothing of the call was kept, unless it is a `StoreUnavailableError` that
+    says ``uncertain``. A change may be written again in any case: what the store has of it already counts once.
     """
 
     @property

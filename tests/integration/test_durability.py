@@ -178,3 +178,36 @@ async def one(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
     """Return one record, or what is said instead."""
     found: dict[str, Any] = (await client.get(f"/tasks/{task_id}")).json()
     return {"status": None, **found}
+
+
+class SilentStore(SqlStore):
+    """Commits, and loses the answer, for as long as ``silent`` is set."""
+
+    silent = False
+
+    async def write(self, changes: Sequence[Change]) -> WriteResult:
+        """Write, whatever is told then."""
+        result = await super().write(changes)
+        if self.silent:
+            msg = "the answer got lost"
+            raise StoreUnavailableError(msg, uncertain=True)
+        return result
+
+
+@pytest.mark.parametrize(("path", "status", "runs"), [("/async", "rejected", 0), ("/keyed", "success", 1)])
+async def test_a_commit_whose_answer_got_lost_leaves_nothing_pending(
+    tmp_path: Path, path: str, status: str, runs: int
+) -> None:
+    """The request got 503, but the store has the task: it ends as one whose commit came late does."""
+    store = SilentStore(tmp_path / "tasks.db")
+    ran: list[str] = []
+    app = make_app(TaskManager(snapshot_backend=store, commit_timeout=0.2), ran)
+    async with serving(app) as client:
+        store.silent = True
+        assert (await client.post(path)).status_code == 503
+        store.silent = False
+        found = await eventually(
+            lambda: listing(client), lambda records: [record["status"] for record in records] == [status]
+        )
+    assert len(found) == 1
+    assert len(ran) == runs

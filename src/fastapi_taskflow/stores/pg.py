@@ -280,21 +280,40 @@ def sqlstate(error: BaseException) -> str | None:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether a row's values, not the database, are to blame."""
+    """Whether a row's values, not the database, are to blame. asyncpg refuses some itself: a ValueError of its own."""
     state = sqlstate(error)
-    return state[:2] in _VALUES if state is not None else isinstance(error, ValueError | TypeError | OverflowError)
+    return state[:2] in _VALUES if state is not None else isinstance(error, ValueError) and _is_drivers(error)
 
 
-def server_error(error: BaseException, name: str) -> StoreError:
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection failed, so that the answer to what was sent is not known."""
+    state = sqlstate(error)
+    if state is not None:
+        return state.startswith(("08", "57P"))
+    return isinstance(error, OSError | TimeoutError) or (_is_drivers(error) and not is_refusal(error))
+
+
+def is_foreseen(error: BaseException) -> bool:
+    """Whether it is a failure of the database or of the way there, not of this code."""
+    return (
+        sqlstate(error) is not None
+        or isinstance(error, OSError | TimeoutError | sa.exc.SQLAlchemyError)
+        or _is_drivers(error)
+    )
+
+
+def _is_drivers(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] == "asyncpg"
+
+
+def server_error(error: BaseException, name: str, *, uncertain: bool = False) -> StoreError:
     """Return what a failure means to the caller; a cause that may pass is `StoreUnavailableError`."""
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
     state = sqlstate(error)
     text = str(cause) or type(cause).__name__
-    if state is None:
-        if isinstance(cause, ValueError | TypeError) and not isinstance(error, sa.exc.InterfaceError):
-            return StoreError(f"the task store {name} failed: {text}")
-        return StoreUnavailableError(f"the task store {name} is not available: {text}")
-    reason = _MAY_PASS.get(state[:2])
+    reason = None if state is None else _MAY_PASS.get(state[:2])
     if reason is not None:
-        return StoreUnavailableError(f"the task store {name} is not available: {reason} ({text})")
+        text = f"{reason} ({text})"
+    if reason is not None or (state is None and not isinstance(cause, ValueError)):
+        return StoreUnavailableError(f"the task store {name} is not available: {text}", uncertain=uncertain)
     return StoreError(f"the task store {name} failed: {text}")

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 CLOSE_SECONDS: Final = 5.0
 _SERVER_TIME: Final = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
-_FAILURES: Final = (sa.exc.SQLAlchemyError, OSError, TimeoutError)
 
 
 class PostgresqlStore(TableStore):
@@ -72,8 +71,10 @@ class PostgresqlStore(TableStore):
         try:
             async with migrating.connect() as connection:
                 await connection.run_sync(ensure_schema, self._server.name, migrate=self._migrate)
-        except _FAILURES as error:
-            raise pg.server_error(error, self._server.name) from error
+        except Exception as error:
+            if pg.is_foreseen(error):
+                raise pg.server_error(error, self._server.name) from error
+            raise
         finally:
             await migrating.dispose()
         self._open = _Connections(self._server, self._is_mine)
@@ -97,13 +98,16 @@ class PostgresqlStore(TableStore):
         batches = self._connections.batches
 
         async def once() -> WriteResult:
+            driver = await batches.driver()
             try:
-                driver = await batches.driver()
                 return await write_batch(driver, changes, pooled=self._server.pooled)
             except BaseException as error:
-                if pg.sqlstate(error) is None:
+                if pg.sqlstate(error) is None or pg.is_lost(error):
                     # Nobody knows what the connection is doing now.
                     await batches.drop()
+                if pg.is_lost(error):
+                    # Nor whether the server has done what it was told.
+                    raise pg.server_error(error, self._server.name, uncertain=True) from error
                 raise
 
         return await self._twice_if_in_the_way(once)
@@ -129,10 +133,10 @@ class PostgresqlStore(TableStore):
                 if pg.sqlstate(error) not in pg.AGAIN:
                     raise
                 return await once()
-        except StoreError:
-            raise
         except Exception as error:
-            raise pg.server_error(error, self._server.name) from error
+            if pg.is_foreseen(error):
+                raise pg.server_error(error, self._server.name) from error
+            raise
 
     async def ask_to_cancel(self, task_id: str) -> None:
         """Leave a request for the task's owner, and wake it; see `Store.ask_to_cancel`."""
@@ -166,8 +170,10 @@ class PostgresqlStore(TableStore):
         try:
             async with _lent(reading) as connection:
                 yield connection
-        except _FAILURES as error:
-            raise pg.server_error(error, self._server.name) from error
+        except Exception as error:
+            if pg.is_foreseen(error):
+                raise pg.server_error(error, self._server.name) from error
+            raise
 
 
 class _Connections:
