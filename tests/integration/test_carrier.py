@@ -137,10 +137,13 @@ async def test_savepoints(engine: AsyncEngine) -> None:
     assert (await held(engine)).keys() == {rider.record.task_id for rider in kept}
 
 
+on_a_server = pytest.mark.parametrize("url", [pytest.param("postgresql", marks=pytest.mark.postgres)], indirect=True)
+"""SQLite lets one transaction write at a time."""
+
+
+@on_a_server
 async def test_an_open_transaction_keeps_nobody_from_the_counters(engine: AsyncEngine) -> None:
-    """On a server: they change just before the commit, so that two transactions with tasks of one function go on."""
-    if engine.dialect.name == "sqlite":
-        pytest.skip("SQLite lets one transaction write at a time")
+    """They change just before the commit, so that two transactions with tasks of one function go on."""
     book = Book()
     async with AsyncSession(engine) as slow, AsyncSession(engine) as quick:
         await carrier(slow, book).insert(Passenger())
@@ -151,10 +154,9 @@ async def test_an_open_transaction_keeps_nobody_from_the_counters(engine: AsyncE
     assert len(await held(engine)) == 2
 
 
+@on_a_server
 async def test_a_key_waits_for_the_transaction_that_has_it(engine: AsyncEngine) -> None:
-    """On a server: it is free if that is rolled back, and taken if that is committed."""
-    if engine.dialect.name == "sqlite":
-        pytest.skip("SQLite lets one transaction write at a time")
+    """It is free if that is rolled back, and taken if that is committed."""
     book = Book()
     for commits in (False, True):
         async with AsyncSession(engine) as first, AsyncSession(engine) as second:

@@ -760,12 +760,11 @@ async def test_a_session_that_commits_after_the_response(
     assert await orders(engine) == ["late"]
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)  # there is no synchronous driver of PostgreSQL here
 async def test_a_route_in_a_thread_with_a_session_of_its_own(
     client: httpx.AsyncClient, engine: AsyncEngine, ran: list[str]
 ) -> None:
     """A plain ``Session`` commits on that thread; the task begins on the loop."""
-    if engine.dialect.name == "postgresql":
-        pytest.skip("the tests have no driver that a plain Session could reach PostgreSQL by")
     assert (await client.post("/sync")).status_code == 200
     assert ran == ["in the transaction"]
     assert await statuses(client) == {"success": 1}
