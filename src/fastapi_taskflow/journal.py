@@ -23,7 +23,7 @@ from fastapi_taskflow.task.event import EventKind, TaskEvent
 from fastapi_taskflow.task.record import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fastapi_taskflow.entry import Entry
     from fastapi_taskflow.observer import Observer
@@ -367,13 +367,20 @@ class Journal:
             self._poke()
         return replaced
 
-    def keep_only(self, owned: Collection[str], *, owner: str) -> None:
-        """Give up what the store held for ``owner``, this instance, and holds no more."""
+    async def give_up_lost(self, owner: str) -> None:
+        """Give up what the store held for ``owner``, this instance, and holds no more.
+
+        Raises:
+            StoreError: If the store does not answer.
+        """
+        # Whatever is committed while the answer is on its way may be missing in it, and is lost to nobody.
+        held = [entry for entry in self.live.values() if entry.committed is not None and entry.committed.owner == owner]
+        owned = await self.store.owned(owner)
         if self.follow_store():
             return  # what is missing in a file that was replaced was taken by nobody
-        for task_id, entry in list(self.live.items()):
-            held = entry.committed is not None and entry.committed.owner == owner
-            if held and task_id not in owned and not entry.record.finished:
+        for entry in held:
+            task_id = entry.record.task_id
+            if task_id not in owned and self.live.get(task_id) is entry and not entry.record.finished:
                 self._drop(entry, entry.record, stale=True)
 
     def _take_back(self, batch: dict[str, Entry], error: Exception) -> None:

@@ -25,6 +25,10 @@ class RecordingStore:
     def __init__(self) -> None:
         self.generation = 0
         self.held: dict[str, TaskRecord] = {}
+        self.owned_ids: set[str] = set()
+        self.asked = asyncio.Event()
+        self.answer = asyncio.Event()
+        self.answer.set()
         self.probes = 0
         self.probed = asyncio.Event()
         self.batches: list[list[Change]] = []
@@ -56,6 +60,14 @@ class RecordingStore:
     async def get(self, task_id: str) -> TaskRecord | None:
         """Return what a test put into ``held``."""
         return self.held.get(task_id)
+
+    async def owned(self, owner: str) -> frozenset[str]:
+        """Return what a test had put into ``owned_ids`` when it was asked, once it may answer."""
+        assert owner
+        found = frozenset(self.owned_ids)
+        self.asked.set()
+        await self.answer.wait()
+        return found
 
     def statuses(self) -> list[list[str]]:
         """Return the statuses of each batch."""

@@ -256,7 +256,7 @@ async def test_a_waiter_that_gives_up_disturbs_no_other(journal: Journal, store:
     assert cancelled.cancelled()
 
 
-async def test_what_others_have_taken_is_given_up(journal: Journal) -> None:
+async def test_what_others_have_taken_is_given_up(journal: Journal, store: RecordingStore) -> None:
     """But for what is not stored yet, what has ended here, and what was nobody's."""
     kept, lost, ended, nobodys, new = (make_entry(name) for name in ("kept", "lost", "ended", "nobodys", "new"))
     nobodys.record = nobodys.record._replace(owner="")
@@ -264,9 +264,28 @@ async def test_what_others_have_taken_is_given_up(journal: Journal) -> None:
     await journal.next_commit().wait()
     journal.append(ended, lifecycle.cancel(ended.record, at=2.0))
     journal.admit([new])
-    journal.keep_only({"kept"}, owner="me")
+    store.owned_ids = {"kept"}
+    await journal.give_up_lost("me")
     assert [entry.lost for entry in (kept, lost, ended, nobodys, new)] == [False, True, False, False, False]
     assert "lost" not in journal.live
+
+
+async def test_what_is_committed_while_the_store_answers_is_not_given_up(
+    journal: Journal, store: RecordingStore
+) -> None:
+    """The answer is from before: after an outage everything that waited is committed at once, beside the question."""
+    lost, new = make_entry("lost"), make_entry("new")
+    journal.admit([lost])
+    await journal.next_commit().wait()
+    store.answer.clear()
+    asking = asyncio.create_task(journal.give_up_lost("me"))
+    await store.asked.wait()
+    journal.admit([new])
+    await journal.next_commit().wait()
+    store.answer.set()
+    await asking
+    assert (lost.lost, new.lost) == (True, False)
+    assert list(journal.live) == ["new"]
 
 
 async def test_waiters_that_gave_up_in_an_outage_are_not_kept(journal: Journal, store: RecordingStore) -> None:

@@ -104,7 +104,6 @@ class Heartbeat:
         await self._store.beat(self._instance)
         self._journal.follow_store()
         if not self._lease.held:
-            me = self._instance.instance_id
             self._liveness.reset()
-            self._journal.keep_only(await self._store.owned(me), owner=me)
+            await self._journal.give_up_lost(self._instance.instance_id)
         self._lease.renew(since)
