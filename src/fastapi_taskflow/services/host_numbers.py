@@ -136,7 +136,8 @@ class HostNumbers:
         version, own = self._metrics.snapshot()
         if (version, own.gauges) == self._kept:
             return
-        text = to_text(Numbers(own, self._me.instance_id, clock.now()))
+        # Hundreds of tasks make a long text: in a thread, as that of the scrape itself.
+        text = await asyncio.to_thread(to_text, Numbers(own, self._me.instance_id, clock.now()))
         await self._store.save_numbers(self._key, self._me.host, text)
         self._own, self._kept = own, (version, own.gauges)
 
@@ -147,7 +148,8 @@ class HostNumbers:
         if self._key not in texts:
             # The database is another one than before.
             self._kept = None
-        self._known = self._read_all({key: text for key, text in texts.items() if key != self._key})
+        others = {key: text for key, text in texts.items() if key != self._key}
+        self._known = await asyncio.to_thread(self._read_all, others)
         self._texts, self._living, self._read_at = texts, living, read_at
         await self._put_together(texts)
 

@@ -108,11 +108,12 @@ def _numbers(content: dict[str, Any]) -> Numbers:
     for task, queue, enqueued, retries, recovered, finished, last_success, duration, queue_wait in content["series"]:
         series = TaskSeries()
         series.enqueued, series.retries, series.recovered = _count(enqueued), _count(retries), _count(recovered)
-        series.finished.update({TaskStatus(status): _count(count) for status, count in finished.items()})
+        for status, count in finished.items():
+            series.finished[TaskStatus(status)] = _count(count)
         series.last_success = None if last_success is None else _figure(last_success)
         _fill(series.duration, duration)
         _fill(series.queue_wait, queue_wait)
-        reading.add_series((_label(task), _label(queue)), series)
+        reading.series[_label(task), _label(queue)] = series
     _fill(reading.flush, content["flush"])
     running, pending, oldest, limits, backlog = content["gauges"]
     reading.gauges = Gauges(
@@ -128,7 +129,10 @@ def _fill(tally: Tally, facts: list[Any]) -> None:
     if len(buckets) != len(tally.buckets):
         msg = f"a histogram has {len(buckets)} buckets, not {len(tally.buckets)}"
         raise ValueError(msg)
-    tally.buckets = [_count(count) for count in buckets]
+    if set(map(type, buckets)) != {int} or min(buckets) < 0:
+        msg = f"{buckets!r} are no counts"
+        raise ValueError(msg)
+    tally.buckets = buckets
     tally.total = _figure(total)
     for index, trace_id, span_id, value, at in exemplars:
         if _count(index) < len(buckets):
