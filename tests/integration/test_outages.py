@@ -241,6 +241,22 @@ async def test_the_backlog_has_a_bound_and_is_a_metric(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_an_outage_longer_than_the_lease_is_ridden_out(tmp_path: Path) -> None:
+    """Others might have taken this instance's tasks; as nobody has, all goes on, what waited for the store included."""
+    async with open_shop(tmp_path / "tasks.db", commit_timeout=60.0, lease=0.5) as shop:
+
+        async def lease_is_held() -> bool:
+            return shop.manager._runtime._lease.held
+
+        with locked(shop.path):
+            waiting = [asyncio.create_task(shop.add(f"w{number}")) for number in range(50)]
+            await eventually(lease_is_held, lambda held: not held)
+        assert all(await asyncio.gather(*waiting))
+        shop.gate.set()
+        await recovers(shop)
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_long_outage_gathers_nothing(tmp_path: Path) -> None:
     """Requests that were turned away leave no task, no waiter and no coroutine behind, while it still lasts."""
     async with open_shop(tmp_path / "tasks.db", commit_timeout=0.1) as shop:
