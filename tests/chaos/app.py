@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import os
 import random
+import signal
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 STEP: Final = 0.05
 """Seconds between the lines of a slow task."""
+
+faulthandler.register(signal.SIGUSR1)  # a service that hangs is asked where
 
 witness = Witness(os.environ[EVIDENCE])
 task_manager = TaskManager(

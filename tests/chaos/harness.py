@@ -39,7 +39,7 @@ async def run(config: Config) -> Result:
     """Do one run; return what came of it.
 
     Raises:
-        TimeoutError: If the service does not start at all, or does not end when it is told to.
+        TimeoutError: If the service does not start, or does not come up again.
     """
     async with _database(config) as database:
         evidence = Evidence(config.folder / "evidence.txt")

@@ -34,7 +34,7 @@ class Result:
         stored: Tasks in the store at the end.
         statuses: How many of them in each status.
         restarts: How often the whole service was started again.
-        exit_code: How it ended at last, by SIGTERM.
+        exit_code: How it ended at last, by SIGTERM; None if it did not.
         repeated_at_most_once: Tasks without ``requeue_on_interrupt`` that began twice, before the store knew.
         taken_over_alive: Runs that others took over from processes that were stopped for longer than the lease.
         recoveries: Of the kills that left tasks behind.
@@ -48,7 +48,7 @@ class Result:
     stored: int
     statuses: Mapping[str, int]
     restarts: int
-    exit_code: int
+    exit_code: int | None
     repeated_at_most_once: int
     taken_over_alive: int
     recoveries: Sequence[Recovery]
@@ -68,7 +68,9 @@ class Result:
             found.append(f"{self.kills} kills of {self.config.kills} in {self.seconds:.0f} s")
         if self.told.tasks < max(1, self.config.tasks):
             found.append(f"{self.told.tasks} tasks of {self.config.tasks} in {self.seconds:.0f} s")
-        if self.exit_code not in ENDS_OF_SIGTERM:
+        if self.exit_code is None:
+            found.append("the service did not end; server.log has its stacks")
+        elif self.exit_code not in ENDS_OF_SIGTERM:
             found.append(f"the service ended with {self.exit_code}")
         return found
 

@@ -25,7 +25,10 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 HEALTHCHECK: Final = 30
 """Seconds: uvicorn kills a worker that does not answer for so long. Longer than our longest SIGSTOP."""
 
-GRACE: Final = 20.0
+ENDED_WITHIN: Final = 30.0
+"""Seconds: longer than the app's ``shutdown_timeout`` and its last writes together."""
+
+TIME_TO_WRITE: Final = 1.0
 LOOK_AGAIN: Final = 0.05
 
 
@@ -93,11 +96,10 @@ class Service:
             # Workers that have lost their parent would serve on for ever.
             self.kill_all()
 
-    async def stop(self) -> int:
-        """End it as a deployment does; return its exit code.
+    async def stop(self) -> int | None:
+        """End it as a deployment does; return its exit code, or None if it does not end.
 
-        Raises:
-            TimeoutError: If it does not end.
+        Then its workers have written into the log where their threads stood.
         """
         self._stopping = True
         process = self._process
@@ -105,8 +107,14 @@ class Service:
             return 0
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(GRACE):
-            return await process.wait()
+        try:
+            async with asyncio.timeout(ENDED_WITHIN):
+                return await process.wait()
+        except TimeoutError:
+            for pid in self.up():
+                self.signal(pid, signal.SIGUSR1)
+            await asyncio.sleep(TIME_TO_WRITE)
+            return None
 
     def up(self) -> list[int]:
         """Return the workers that are up and were not killed."""

@@ -51,4 +51,5 @@ def test_each_reason_to_fail_is_told() -> None:
     assert a_result(faults={Fault.LOCK: 5}).problems() == ["0 kills of 2 in 10 s"]
     assert a_result(told=Told()).problems() == ["0 tasks of 1 in 10 s"]
     assert a_result(exit_code=3).problems() == ["the service ended with 3"]
+    assert a_result(exit_code=None).problems() == ["the service did not end; server.log has its stacks"]
     assert text(a_result(exit_code=3)).endswith("FAILED: the service ended with 3")
