@@ -37,6 +37,7 @@ class HealthCheck:
         self._store = store
         self._journal = journal
         self._unreadable = False
+        self._asked: asyncio.Task[str | None] | None = None
 
     async def look(self) -> dict[str, Any]:
         """Return the body of the answer; its ``status`` is ``ok`` or ``failing``."""
@@ -66,26 +67,42 @@ class HealthCheck:
         return None
 
     async def _why_unreadable(self) -> str | None:
-        try:
-            async with asyncio.timeout(ANSWER_WITHIN):
-                await self._store.get_meta("web.health")
-        except TimeoutError:
-            reason = f"the store does not answer within {ANSWER_WITHIN:g} s"
-            self._log_once(reason)
-        except StoreError as error:
-            reason = f"the store does not answer: {error}"
-            self._log_once(reason)
-        except Exception as error:  # noqa: BLE001 - it is the reason
-            reason = f"the store does not answer: {error!r}"
-            self._log_once(reason, error)
+        asked = self._question()
+        # It is not cancelled: a driver may take its time for that too. The next probe finds it as it is then.
+        await asyncio.wait({asked}, timeout=ANSWER_WITHIN)
+        if not asked.done():
+            reason, error = f"the store does not answer within {ANSWER_WITHIN:g} s", None
+        elif asked.cancelled():
+            reason, error = "the store does not answer: it was stopped", None
         else:
-            if self._unreadable:
-                logger.warning("the store answers again")
-            self._unreadable = False
-            return None
+            error = asked.exception()
+            if error is None:
+                if self._unreadable:
+                    logger.warning("the store answers again")
+                self._unreadable = False
+                return None
+            foreseen = isinstance(error, StoreError)
+            reason = f"the store does not answer: {error if foreseen else repr(error)}"
+            error = None if foreseen else error
+        self._log_once(reason, error)
         return reason
 
-    def _log_once(self, reason: str, unforeseen: Exception | None = None) -> None:
+    def _question(self) -> asyncio.Task[str | None]:
+        """Return the question that is under way, or a new one: probes must not gather in a store that hangs."""
+        asked = self._asked
+        if asked is None or asked.done() or asked.get_loop() is not asyncio.get_running_loop():
+            asked = asyncio.get_running_loop().create_task(self._store.get_meta("web.health"), name="taskflow-health")
+            asked.add_done_callback(_forget)
+            self._asked = asked
+        return asked
+
+    def _log_once(self, reason: str, unforeseen: BaseException | None) -> None:
         if not self._unreadable:
             logger.error("%s", reason, exc_info=unforeseen)
         self._unreadable = True
+
+
+def _forget(asked: asyncio.Task[str | None]) -> None:
+    """Take note of an error that no probe waits for any more, so that asyncio does not complain."""
+    if not asked.cancelled():
+        asked.exception()
