@@ -105,7 +105,7 @@ def server_of(url: str | sa.URL) -> Server:
     """
     try:
         given = sa.make_url(url)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):  # the latter for a port that is no number
         msg = (
             "this is no database URL; one of PostgreSQL is written as postgresql+asyncpg://user:password@host/database"
         )

@@ -54,7 +54,7 @@ async def write_batch(driver: Driver, changes: Sequence[Change], *, pooled: bool
         pooled: Whether a pooler is between, which keeps statements together in a transaction only.
     """
     try:
-        statement, parameters = _whole(changes)
+        statement, parameters = whole(changes)
         if pooled:
             async with driver.transaction():
                 await driver.execute(LIMITS)
@@ -77,7 +77,8 @@ async def write_batch(driver: Driver, changes: Sequence[Change], *, pooled: bool
 # -- all together ----------------------------------------------------------------------------------------------------
 
 
-def _whole(changes: Sequence[Change]) -> tuple[str, list[Sequence[Any]]]:
+def whole(changes: Sequence[Change]) -> tuple[str, list[Sequence[Any]]]:
+    """Return the statement that writes all of it, and its parameters."""
     new: list[Row] = []
     changed: list[Row] = []
     for change in changes:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
+from fastapi_taskflow.stores.schema import tasks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,8 +22,9 @@ _CHANNEL: Final = "'taskflow_' || md5(current_schema())"
 """One for each schema, so that two services in one database do not wake each other."""
 
 WHICH_CHANNEL: Final = f"SELECT {_CHANNEL}"
-NOTIFY_OWNER: Final = sa.text(
-    f"SELECT pg_notify({_CHANNEL}, owner) FROM taskflow_tasks WHERE task_id = :task_id"  # noqa: S608 - our own names
+
+NOTIFY_OWNER: Final = sa.select(sa.func.pg_notify(sa.literal_column(_CHANNEL), tasks.c.owner)).where(
+    tasks.c.task_id == sa.bindparam("id_of_task")
 )
 """Part of a transaction: it is heard when that is committed."""
 

@@ -46,6 +46,8 @@ class PostgresqlStore(TableStore):
         ConfigurationError: If the URL is not one of PostgreSQL, or asyncpg is not installed.
     """
 
+    _merges = False
+
     def __init__(self, url: str | sa.URL, *, migrate: bool = True) -> None:
         self._server = pg.server_of(url)
         super().__init__(self._server.url)
@@ -144,7 +146,7 @@ class PostgresqlStore(TableStore):
 
         def ask(connection: sa.Connection) -> None:
             sharing.ask_to_cancel(connection, task_id, now)
-            connection.execute(NOTIFY_OWNER, {"task_id": task_id})
+            connection.execute(NOTIFY_OWNER, {"id_of_task": task_id})
 
         await self._transaction(ask)
 

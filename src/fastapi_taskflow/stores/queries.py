@@ -51,7 +51,7 @@ def legs_of(query: TaskQuery, counts: Iterable[tuple[str, str, int]]) -> dict[Le
 
 
 def page(
-    query: TaskQuery, legs: Sequence[Leg] | None, after: tuple[float, str] | None
+    query: TaskQuery, legs: Sequence[Leg] | None, after: tuple[float, str] | None, *, merges: bool = True
 ) -> sa.Select[Any] | sa.CompoundSelect[Any]:
     """Return the statement for one page and one row more.
 
@@ -60,6 +60,8 @@ def page(
         legs: What the filters by function and status come to; None if there are none. A few legs are merged, each
             read in order from the index. Many, or a trace, are filters of one walk.
         after: The key behind which the page begins.
+        merges: Whether the database merges legs by itself while it reads them, as SQLite does. PostgreSQL does it only
+            where each is in order already; so each is read no further than for the whole page.
     """
     conditions = _conditions(query, after)
     if legs is None or query.trace_id is not None or len(legs) > MAX_LEGS:
@@ -68,18 +70,23 @@ def page(
         if legs is not None and query.func_name is not None:
             conditions.append(_t.func_name.in_(sorted({func_name for func_name, _ in legs})))
         select: Any = sa.select(*_listed).where(*conditions)
-        key = (_t.created_at, _t.task_id)
+        columns: Any = _t
     else:
-        parts = [
+        parts: list[Any] = [
             sa.select(*_listed).where(_t.func_name == func_name, _t.status == status, *conditions)
             for func_name, status in legs
         ]
+        if len(parts) > 1 and not merges:
+            parts = [part.order_by(*_order(query, _t)).limit(query.limit + 1) for part in parts]
         select = parts[0] if len(parts) == 1 else sa.union_all(*parts)
-        chosen = select.selected_columns
-        key = (chosen.created_at, chosen.task_id)
-    order = key if query.oldest_first else tuple(column.desc() for column in key)
-    statement: sa.Select[Any] | sa.CompoundSelect[Any] = select.order_by(*order).limit(query.limit + 1)
-    return statement
+        columns = select.selected_columns
+    statement: sa.Select[Any] | sa.CompoundSelect[Any] = select.order_by(*_order(query, columns))
+    return statement.limit(query.limit + 1)
+
+
+def _order(query: TaskQuery, columns: Any) -> Sequence[sa.ColumnElement[Any]]:
+    key = (columns.created_at, columns.task_id)
+    return key if query.oldest_first else tuple(column.desc() for column in key)
 
 
 def _conditions(query: TaskQuery, after: tuple[float, str] | None) -> list[sa.ColumnElement[bool]]:

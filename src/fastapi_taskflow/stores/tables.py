@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import sqlalchemy as sa
 
@@ -33,6 +33,9 @@ class TableStore(ABC):
     Args:
         url: The database.
     """
+
+    _merges: ClassVar = True
+    """See `queries.page`."""
 
     def __init__(self, url: sa.URL) -> None:
         self._url = url
@@ -154,7 +157,7 @@ class TableStore(ABC):
                 if not legs:
                     return Page((), None, total)
             filtered = query.statuses or query.func_name is not None
-            statement = queries.page(query, list(legs) if legs and filtered else None, after)
+            statement = queries.page(query, list(legs) if legs and filtered else None, after, merges=self._merges)
             rows = (await db.execute(statement)).all()
         records = tuple(readable(rows[: query.limit], queries.LISTED))
         more = len(rows) > query.limit and bool(records)
