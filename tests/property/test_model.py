@@ -12,13 +12,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from fastapi_taskflow.errors import InvalidTransitionError, TaskNotFoundError
 from fastapi_taskflow.store import TaskQuery
 from fastapi_taskflow.stores.memory import MemoryStore
+from fastapi_taskflow.stores.postgresql import PostgresqlStore
 from fastapi_taskflow.stores.sql import SqlStore
 from fastapi_taskflow.task.record import FINISHED, TaskStatus
+from tests import postgresql
 from tests.property.world import LEASE, Clock, Process, turns
 
 if TYPE_CHECKING:
@@ -278,6 +287,9 @@ class Model(RuleBasedStateMachine):
             self.clock.now += 4 * LEASE
             self.start()
             last = self.processes[0]
+            # Where the server's clock counts, no time has passed for it: the dead are watched for a lease.
+            self.wait(int(LEASE) + 1)
+            self.run(last.recovery.sweep())
             for _ in range(1_000):
                 if not last.running:
                     break
@@ -307,11 +319,39 @@ class SqliteModel(Model):
         return SqlStore(self.folder / "tasks.db")
 
 
-TestMemory = Model.TestCase
-TestMemory.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
-)
-TestSqlite = SqliteModel.TestCase
-TestSqlite.settings = settings(
-    max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
-)
+class PostgresqlModel(Model):
+    """The same on PostgreSQL, whose server has the time of the heartbeats."""
+
+    url = ""
+
+    def make_store(self) -> Store:
+        """Return a store in the database, which is emptied for it."""
+        return PostgresqlStore(postgresql.emptied(self.url))
+
+
+def play(model: type[Model], examples: int, steps: int) -> None:
+    """Play as many games of so many events, the same ones each time."""
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        model,
+        settings=settings(
+            max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )  # fmt: skip
+
+
+def test_in_memory() -> None:
+    """Many games, since they are quick."""
+    play(Model, examples=60, steps=40)
+
+
+def test_on_sqlite() -> None:
+    """Some games with real transactions."""
+    play(SqliteModel, examples=15, steps=30)
+
+
+@pytest.mark.postgres
+def test_on_postgresql() -> None:
+    """Some games with those of PostgreSQL."""
+    with postgresql.database() as PostgresqlModel.url:
+        play(PostgresqlModel, examples=10, steps=30)
