@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from tests.integration.conftest import servers_in, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.integration.conftest import Server
 
@@ -43,6 +46,12 @@ async def slow() -> None:
     await asyncio.Event().wait()
 
 
+@task_manager.task()
+async def until_told() -> None:
+    while not os.path.exists("go"):
+        await asyncio.sleep(0.02)
+
+
 @task_manager.task(retries=1, delay=3600)
 async def later() -> None:
     raise ValueError("not today")
@@ -59,7 +68,7 @@ async def ready() -> None: ...
 
 @app.post("/add/{name}")
 async def add(name: str, background_tasks: BackgroundTasks, times: int = 1) -> dict:
-    func = {"quick": quick, "slow": slow, "later": later, "fails": fails}[name]
+    func = {"quick": quick, "slow": slow, "until_told": until_told, "later": later, "fails": fails}[name]
     return {"pid": os.getpid(), "ids": [background_tasks.add_task(func) for _ in range(times)]}
 """
 ARGUMENTS = ("--workers", str(WORKERS), "--timeout-keep-alive", "120")
@@ -93,13 +102,17 @@ class Worker:
         return counters_of(self.client)
 
 
-def counters_of(client: httpx.Client) -> dict[str, float]:
+def samples_of(client: httpx.Client) -> dict[str, float]:
     """Scrape whoever answers."""
     text = client.get("/tasks/metrics?format=prometheus", headers={"Authorization": "Bearer scraper"})
     lines = [line for line in text.raise_for_status().text.splitlines() if not line.startswith("#")]
-    samples = {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+def counters_of(client: httpx.Client) -> dict[str, float]:
+    """Scrape whoever answers; return the counters only."""
     kinds = ("_total", "_bucket", "_count", "_sum")
-    return {name: value for name, value in samples.items() if name.partition("{")[0].endswith(kinds)}
+    return {name: value for name, value in samples_of(client).items() if name.partition("{")[0].endswith(kinds)}
 
 
 class Workers:
@@ -382,3 +395,30 @@ def test_no_counter_ever_goes_back(start_server: Callable[..., Server]) -> None:
         # By now those that are gone were put together.
         for _ in range(10):
             assert scraper.scrape(server)[SUCCEEDED] == 50
+
+
+def test_a_locked_database_stops_no_scrape(start_server: Callable[..., Server], tmp_path: Path) -> None:
+    """What is counted meanwhile is shown once it is kept; the backlog is shown at once."""
+    server = start_server(SOURCE)
+    ended = SUCCEEDED.replace("quick", "until_told")
+    with httpx.Client(base_url=server.url, timeout=30.0) as client:
+        client.post("/add/quick?times=3").raise_for_status()
+        client.post("/add/until_told").raise_for_status()
+        scraper = Scraper()
+        wait_for(lambda: scraper.take(counters_of(client)), lambda told: told[SUCCEEDED] == 3)
+        lock = sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)
+        with contextlib.closing(lock):
+            lock.execute("BEGIN IMMEDIATE")
+            (tmp_path / "go").touch()
+            wait_for(lambda: health(client), lambda well: well["running"] == 0 and well["backlog"] > 0)
+            for _ in range(2):
+                assert scraper.take(counters_of(client))[ended] == 0
+            assert samples_of(client)["taskflow_store_backlog"] > 0
+        wait_for(lambda: scraper.take(counters_of(client)), lambda told: told[ended] == 1)
+        wait_for(lambda: samples_of(client)["taskflow_store_backlog"], lambda backlog: backlog == 0)
+
+
+def health(client: httpx.Client) -> dict[str, Any]:
+    """Return how the worker is, well or not."""
+    found: dict[str, Any] = client.get("/tasks/health", headers={"Authorization": "Bearer scraper"}).json()
+    return found
