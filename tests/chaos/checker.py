@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Final
 
 from tests.chaos.evidence import Event
-from tests.chaos.faults import Fault
+from tests.chaos.faults import KILLS, Fault
 from tests.chaos.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -157,14 +157,18 @@ def repeated_at_most_once(runs: Mapping[str, Sequence[Run]]) -> int:
 
 
 def taken_over_alive(runs: Mapping[str, Sequence[Run]], hits: Sequence[Hit]) -> int:
-    """Return how many runs were taken over by another process while their own was stopped for longer than the lease."""
-    frozen = [hit for hit in hits if hit.fault == Fault.FREEZE_PAST_LEASE]
+    """Return how many runs another process took over while their own was stopped, and not killed meanwhile."""
     return sum(
         first.pid != second.pid
-        and any(first.pid in hit.pids and first.start < hit.since < second.start < hit.until for hit in frozen)
+        and any(_stopped(first, hit) and hit.since < second.start < hit.until for hit in hits)
+        and not any(first.pid in hit.pids and hit.since < second.start for hit in hits if hit.fault in KILLS)
         for its_runs in runs.values()
         for first, second in pairwise(its_runs)
     )
+
+
+def _stopped(run: Run, hit: Hit) -> bool:
+    return hit.fault == Fault.FREEZE_PAST_LEASE and run.pid in hit.pids and run.start < hit.since
 
 
 def counted(violations: Iterable[Violation]) -> Mapping[Broken, int]:

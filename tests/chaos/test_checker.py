@@ -178,6 +178,8 @@ def test_what_was_taken_from_a_stopped_process_is_counted() -> None:
     stop = Hit(Fault.FREEZE_PAST_LEASE, frozenset({1}), *at(2, 8))
     assert taken_over_alive(runs, [stop]) == 1
     assert taken_over_alive(runs, [hit(1, since=2, until=8)]) == 0
+    assert taken_over_alive(runs, [stop, Hit(Fault.KILL_ALL, frozenset({1}), *at(3, 4))]) == 0
+    assert taken_over_alive(runs, [stop, Hit(Fault.KILL_ALL, frozenset({1}), *at(7, 8))]) == 1
     assert taken_over_alive(runs, [Hit(Fault.FREEZE_PAST_LEASE, frozenset({2}), *at(2, 8))]) == 0
     assert taken_over_alive(runs, [Hit(Fault.FREEZE_PAST_LEASE, frozenset({1}), *at(2, 4))]) == 0
 
