@@ -454,8 +454,11 @@ async def test_another_database_is_refused(watch: Watch, tmp_path: Path, add: Ad
 
 
 async def test_other_types_are_refused_by_name(watch: Watch, engine: AsyncEngine, add: Add) -> None:
-    """So is a connection that is not open."""
+    """So is a connection that is not open, and a commit in two phases, which nobody could follow."""
     wrong: Any = engine
+    async with AsyncSession(engine, twophase=True) as session:
+        with pytest.raises(ConfigurationError, match="twophase=True"):
+            await add("never", session)
     with pytest.raises(ConfigurationError, match=r"AsyncSession, AsyncConnection or Session .* not AsyncEngine"):
         await add("never", wrong)
     with pytest.raises(ConfigurationError, match="not open"):

@@ -331,7 +331,7 @@ class PostgresqlModel(Model):
 
 def play(model: type[Model], examples: int, steps: int) -> None:
     """Play as many games of so many events, the same ones each time."""
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         model,
         settings=settings(
             max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True,
