@@ -51,7 +51,7 @@ def carrier_of(session: object, own: sa.URL, on_commit: OnCommit) -> Carrier:
         raise ConfigurationError(msg) from error
     _require_same(bind, own)
     if sync_session.twophase:
-        msg = "session= takes no session with twophase=True: between its two phases nobody could tell what was committed"
+        msg = "session= takes no session with twophase=True: between its phases nobody can tell what is committed"
         raise ConfigurationError(msg)
     return _SessionCarrier(session, sync_session, _book_of_session(sync_session, on_commit))
 
