@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.database import postgresql
 from benchmarks.variants import ROOT
 
 if TYPE_CHECKING:
@@ -80,8 +81,11 @@ def serve(variant: Variant) -> Iterator[Server]:
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("BENCH_", "OTEL_", "FASTAPI_"))
     }
+    stack = contextlib.ExitStack()
     if variant.sqlite:
         environment["BENCH_DB"] = str(Path(folder) / "tasks.db")
+    if variant.postgresql:
+        environment["BENCH_URL"] = stack.enter_context(postgresql())
     if variant.frozen:
         environment["BENCH_FREEZE"] = "1"
     if variant.sdk:
@@ -100,6 +104,7 @@ def serve(variant: Variant) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        stack.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -24,6 +24,7 @@ class Variant:
         label: Its name in the table.
         app: Its ASGI app, as uvicorn is told it.
         sqlite: Whether it gets a fresh SQLite file.
+        postgresql: Whether it gets a fresh PostgreSQL database. It runs only where it is named.
         sdk: What an OpenTelemetry SDK traces, its exporter dropping everything: None, only ``tasks``, or ``all``, which
             is FastAPI's own spans too.
         peer: Whether it runs the other package, in the environment made for it.
@@ -34,6 +35,7 @@ class Variant:
     label: str
     app: str = "benchmarks.apps.managed:app"
     sqlite: bool = False
+    postgresql: bool = False
     sdk: Literal["tasks", "all"] | None = None
     peer: bool = False
     frozen: bool = False
@@ -50,6 +52,7 @@ VARIANTS = (
     Variant("bare-sdk", "FastAPI BackgroundTasks, FastAPI traced", app="benchmarks.apps.bare:app", sdk="all"),
     Variant("ours-memory", "fastapi_taskflow, memory"),
     Variant("ours-sqlite", "fastapi_taskflow, SQLite", sqlite=True),
+    Variant("ours-postgresql", "fastapi_taskflow, PostgreSQL", postgresql=True),
     Variant("ours-sqlite-sdk", "fastapi_taskflow, SQLite, tasks traced", sqlite=True, sdk="tasks"),
     Variant("bare-frozen", "FastAPI BackgroundTasks, gc frozen", app="benchmarks.apps.bare:app", frozen=True),
     Variant("ours-sqlite-frozen", "fastapi_taskflow, SQLite, gc frozen", sqlite=True, frozen=True),
@@ -61,12 +64,12 @@ VARIANTS = (
 
 
 def chosen(only: str | None) -> list[Variant]:
-    """Return the variants named in a comma-separated list, all of them without one; the peer is installed if needed.
+    """Return the variants named in a comma-separated list, without one all that need no server; installs the peer.
 
     Raises:
         SystemExit: If a name is unknown.
     """
-    names = {variant.name for variant in VARIANTS} if only is None else set(only.split(","))
+    names = {variant.name for variant in VARIANTS if not variant.postgresql} if only is None else set(only.split(","))
     unknown = names - {variant.name for variant in VARIANTS}
     if unknown:
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(variant.name for variant in VARIANTS)}")

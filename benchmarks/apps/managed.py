@@ -8,6 +8,7 @@ from benchmarks.apps import common
 from benchmarks.apps.bare import app
 from fastapi_taskflow import TaskAdmin, TaskManager
 
-task_manager = TaskManager(snapshot_db=os.environ.get("BENCH_DB"))
+url = os.environ.get("BENCH_URL")
+task_manager = TaskManager(snapshot_backend=url) if url else TaskManager(snapshot_db=os.environ.get("BENCH_DB"))
 task_manager.task()(common.noop)
 TaskAdmin(app, task_manager, auto_install=True)
