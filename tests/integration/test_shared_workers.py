@@ -1,4 +1,4 @@
-"""Three uvicorn workers on one SQLite file show one picture, whichever of them answers."""
+"""Three uvicorn workers on one database show one picture, whichever of them answers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 import pytest
 
+from tests import postgresql
 from tests.integration.conftest import servers_in, wait_for
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Server
 
+SQLITE = "sqlite+aiosqlite:///tasks.db"
 WORKERS = 3
 AT_ONCE = 8
 SOURCE = """
@@ -32,7 +34,7 @@ from fastapi import BackgroundTasks, FastAPI
 from fastapi_taskflow import TaskAdmin, TaskManager, task_log
 
 app = FastAPI()
-task_manager = TaskManager(snapshot_db="tasks.db", requeue_pending=True, max_concurrent_tasks=50)
+task_manager = TaskManager(snapshot_backend=os.environ["DATABASE_URL"], requeue_pending=True)
 TaskAdmin(app, task_manager, auto_install=True, auth=("admin", "secret"), metrics_token="scraper", poll_interval=1.0)
 
 
@@ -166,11 +168,31 @@ class Workers:
         return httpx.Client(base_url=self.server.url, cookies=self.cookies, limits=limits, timeout=30.0)
 
 
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty database."""
+    if request.param == "sqlite":
+        yield SQLITE
+    else:
+        with postgresql.database() as url:
+            yield url
+
+
 @pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def shared_server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for the tests that do not end it."""
     with servers_in(tmp_path_factory.mktemp("workers")) as start:
-        yield start(SOURCE, *ARGUMENTS)
+        yield start(SOURCE, *ARGUMENTS, DATABASE_URL=database_url)
+
+
+@pytest.fixture
+def fresh_database_url(database_url: str) -> Iterator[str]:
+    """A database of the same kind where nothing was counted yet; that of SQLite is in the server's own folder."""
+    if database_url == SQLITE:
+        yield SQLITE
+    else:
+        with postgresql.database() as url:
+            yield url
 
 
 @pytest.fixture(scope="module")
@@ -362,9 +384,9 @@ def until(scraper: Scraper, worker: Worker, total: int) -> None:
     )
 
 
-def test_no_counter_ever_goes_back(start_server: Callable[..., Server]) -> None:
+def test_no_counter_ever_goes_back(start_server: Callable[..., Server], fresh_database_url: str) -> None:
     """Not from worker to worker, not when one is killed, not when the whole service starts anew; and they add up."""
-    server = start_server(SOURCE, *ARGUMENTS)
+    server = start_server(SOURCE, *ARGUMENTS, DATABASE_URL=fresh_database_url)
     scraper = Scraper()
     with Workers(server) as found:
         for round_ in range(1, 4):
@@ -386,7 +408,7 @@ def test_no_counter_ever_goes_back(start_server: Callable[..., Server]) -> None:
         for worker in after:
             until(scraper, worker, 46)
     server.terminate()
-    server = start_server(SOURCE, *ARGUMENTS)
+    server = start_server(SOURCE, *ARGUMENTS, DATABASE_URL=fresh_database_url)
     for _ in range(10):
         assert scraper.scrape(server)[SUCCEEDED] == 46
     with Workers(server) as found:
@@ -399,7 +421,7 @@ def test_no_counter_ever_goes_back(start_server: Callable[..., Server]) -> None:
 
 def test_a_locked_database_stops_no_scrape(start_server: Callable[..., Server], tmp_path: Path) -> None:
     """What is counted meanwhile is shown once it is kept; the backlog is shown at once."""
-    server = start_server(SOURCE)
+    server = start_server(SOURCE, DATABASE_URL=SQLITE)
     ended = SUCCEEDED.replace("quick", "until_told")
     with httpx.Client(base_url=server.url, timeout=30.0) as client:
         client.post("/add/quick?times=3").raise_for_status()
