@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from tests import postgresql as server
 from tests.chaos.facts import SECOND, Orphan, Row
 
 if TYPE_CHECKING:
@@ -109,26 +110,20 @@ def _started(pid: int) -> int | None:
 async def sqlite(folder: Path) -> AsyncIterator[Database]:
     """Give a database in a file of its own."""
     database = Database(f"sqlite+aiosqlite:///{folder / 'tasks.db'}")
-    yield database
-    await database.close()
-
-
-@contextlib.asynccontextmanager
-async def postgresql(server: str, name: str) -> AsyncIterator[Database]:
-    """Give a database of its own on a server, and drop it at the end.
-
-    Args:
-        server: URL of a database there whose user may make others, ``postgresql+asyncpg://…``.
-        name: The new database's name.
-    """
-    admin = create_async_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    async with admin.connect() as connection:
-        await connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
-    database = Database(sa.make_url(server).set(database=name).render_as_string(hide_password=False))
     try:
         yield database
     finally:
         await database.close()
-        async with admin.connect() as connection:
-            await connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
-        await admin.dispose()
+
+
+@contextlib.asynccontextmanager
+async def postgresql() -> AsyncIterator[Database]:
+    """Give a database of its own on the server of the tests, and drop it at the end."""
+    stack = contextlib.ExitStack()
+    url = await asyncio.to_thread(stack.enter_context, server.database())
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        await database.close()
+        await asyncio.to_thread(stack.close)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from tests.chaos.config import Config
     from tests.chaos.database import Database
 
-POSTGRESQL: Final = "TASKFLOW_CHAOS_POSTGRESQL"
-LOCAL_POSTGRESQL: Final = "postgresql+asyncpg://postgres@127.0.0.1:5432/postgres"
 FIRST_START: Final = 60.0
 SETTLED_WITHIN: Final = 60.0
 LOOK_AGAIN: Final = 0.2
@@ -53,8 +50,9 @@ async def run(config: Config) -> Result:
                 raise TimeoutError(msg)
             loaded = await _under_load(config, load, driver)
             await _settle(database)
+            # While it runs: whether an owner lives can be told only now.
+            rows = await database.rows()
             exit_code = await service.stop()
-        rows = await database.rows()
     hits = [*driver.hits, *service.hits]
     _keep(config.folder, [*load.told.accepted, *hits, *driver.kills, *driver.locks])
     lines = evidence.lines()
@@ -101,7 +99,4 @@ async def _settle(database: Database) -> None:
 
 
 def _database(config: Config) -> AbstractAsyncContextManager[Database]:
-    if config.db == "sqlite":
-        return databases.sqlite(config.folder)
-    server = os.environ.get(POSTGRESQL, LOCAL_POSTGRESQL)
-    return databases.postgresql(server, f"taskflow_chaos_{os.getpid()}_{time.monotonic_ns()}")
+    return databases.sqlite(config.folder) if config.db == "sqlite" else databases.postgresql()
