@@ -95,6 +95,37 @@ async def test_a_server_that_is_silent_is_unavailable_soon(store: PostgresqlStor
     await works_again(store)
 
 
+async def test_a_store_closes_without_an_answer(store: PostgresqlStore, proxy: Proxy) -> None:
+    """A shutdown does not wait for a server that is silent."""
+    await works_again(store)
+    proxy.freeze()
+    async with asyncio.timeout(20):
+        await store.close()
+
+
+async def test_an_instance_that_stands_still_holds_nobody_up(
+    database: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server ends a transaction whose process was stopped, here with the counters locked."""
+    monkeypatch.setattr("fastapi_taskflow.stores.pg.STALLED_SECONDS", 0.5)
+    stalled, other = PostgresqlStore(database), PostgresqlStore(database)
+    await stalled.open()
+    await other.open()
+    try:
+        record = new()
+        await other.write([Change(record)])
+        driver = await stalled._connections.batches.driver()
+        async with asyncio.timeout(30):
+            await driver.execute("BEGIN")
+            await driver.execute("UPDATE taskflow_counters SET count = count + 1")
+            assert await other.write([Change(new())]) == WriteResult()
+        assert (await other.stats())["send"].counts == {S.PENDING: 2}
+        assert await stalled.write([Change(record.evolve(status=S.RUNNING), record)]) == WriteResult()
+    finally:
+        await stalled.close()
+        await other.close()
+
+
 async def test_a_server_that_is_gone_is_unavailable_at_once(store: PostgresqlStore, proxy: Proxy) -> None:
     """Connections that broke are replaced when the server is back."""
     await works_again(store)

@@ -189,14 +189,18 @@ class _Connections:
         self.listener = Listener(pg.Standing(self._standing), is_mine)
 
     async def close(self) -> None:
-        """End them all; those that do not answer are left to the system."""
-        for closing in (self.listener.close, self.batches.drop, *(each.dispose for each in self._engines)):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(closing(), CLOSE_SECONDS)
+        """End them all at once; those that do not answer are left to the system."""
+        closings = (self.listener.close, self.batches.drop, *(each.dispose for each in self._engines))
+        await asyncio.gather(*(_within(closing, CLOSE_SECONDS) for closing in closings))
 
     @property
     def _engines(self) -> Sequence[AsyncEngine]:
         return (self.writing, self.reading, self._standing)
+
+
+async def _within(closing: Callable[[], Coroutine[None, None, None]], seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(closing(), seconds)
 
 
 @asynccontextmanager
