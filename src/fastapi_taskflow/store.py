@@ -154,6 +154,10 @@ class Store(Protocol):
         """Whether what it holds outlives the process."""
 
     @property
+    def company_warning(self) -> str | None:
+        """What speaks against several instances on it, or None."""
+
+    @property
     def generation(self) -> int:
         """A number that changes when the store holds something else than before, such as a file that was replaced.
 

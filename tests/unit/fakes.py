@@ -21,6 +21,7 @@ class RecordingStore:
     """Takes each batch down; can be held up, made to fail, and told what to refuse."""
 
     persistent = True
+    company_warning: str | None = None
 
     def __init__(self) -> None:
         self.generation = 0

@@ -77,6 +77,7 @@ class Recovery:
         self._me = me
         self._places = asyncio.Semaphore(AT_ONCE)
         self._unsure = False
+        self._warned = False
         self._known: set[str] = set()
         self._look_at = 0.0
         self._loop = Loop("recovery", self.sweep, interval=EVERY, first=EVERY)
@@ -98,6 +99,7 @@ class Recovery:
         asked_at = time.monotonic()
         instances = await self._store.instances()
         dead = self._liveness.dead(instances, asked_at)
+        self._mind_company(len(instances) - len(dead) - 1)
         if not self._is_due({each.instance_id for each in instances}, asked_at, somebody_died=bool(dead)):
             return 0
         taken = await self._find_strays() if self._unsure else 0
@@ -111,6 +113,12 @@ class Recovery:
         if taken:
             logger.info("%d task(s) of stopped instances taken over", taken)
         return taken
+
+    def _mind_company(self, others: int) -> None:
+        if others > 0 and not self._warned:
+            self._warned = True
+            if self._store.company_warning is not None:
+                logger.warning("%s", self._store.company_warning)
 
     def _is_due(self, ids: set[str], now: float, *, somebody_died: bool) -> bool:
         """Tell whether to look at the tasks: when somebody died, came or left, soon after, and else once a lease."""

@@ -81,6 +81,11 @@ class MemoryStore:
         return False
 
     @property
+    def company_warning(self) -> str | None:
+        """None: no other process sees it."""
+        return None
+
+    @property
     def generation(self) -> int:
         """Zero: nobody can replace what it holds."""
         return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -16,7 +17,15 @@ from fastapi_taskflow.stores import upkeep
 from fastapi_taskflow.stores.batch import ALL_WRITTEN, write_batch
 from fastapi_taskflow.stores.migrate import ensure_schema
 from fastapi_taskflow.stores.mounts import refuse_network
-from fastapi_taskflow.stores.sqlite import Synchronous, file_of, reader_engine, sqlite_url, store_error, writer_engine
+from fastapi_taskflow.stores.sqlite import (
+    Synchronous,
+    company_warning,
+    file_of,
+    reader_engine,
+    sqlite_url,
+    store_error,
+    writer_engine,
+)
 from fastapi_taskflow.stores.tables import TableStore
 from fastapi_taskflow.stores.writer import Writer
 
@@ -72,6 +81,11 @@ class SqlStore(TableStore):
     def generation(self) -> int:
         """How often the file was replaced; see `Store.generation`."""
         return 0 if self._open_writer is None else self._open_writer.generation
+
+    @property
+    def company_warning(self) -> str | None:
+        """What speaks against several instances on one file with this version of SQLite."""
+        return company_warning(sqlite3.sqlite_version_info)
 
     async def open(self) -> None:
         """Connect and bring the schema up to date; see `Store.open`.

@@ -130,6 +130,26 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
             return
 
 
+# -- versions --------------------------------------------------------------------------------------------------------
+
+WAL_RESET_FIXED: Final = (3, 51, 3)
+
+
+def company_warning(version: tuple[int, ...]) -> str | None:
+    """Return what speaks against several processes on one file, for a version of SQLite; None from 3.51.3 on.
+
+    Versions 3.7.0 to 3.51.2 may damage a file in WAL mode when two connections write or checkpoint in the same moment,
+    which is very rare: https://sqlite.org/wal.html.
+    """
+    if version >= WAL_RESET_FIXED:
+        return None
+    name = ".".join(map(str, version))
+    return (
+        f"several processes write to one file with SQLite {name}: before 3.51.3 this may, very rarely, damage it. "
+        "Upgrade SQLite, or keep the tasks in PostgreSQL"
+    )
+
+
 # -- errors ----------------------------------------------------------------------------------------------------------
 
 _MAY_PASS: Final = {

@@ -46,6 +46,11 @@ class TableStore(ABC):
         """True: what is stored outlives the process."""
         return True
 
+    @property
+    def company_warning(self) -> str | None:
+        """None: the database is made for it."""
+        return None
+
     @abstractmethod
     async def _transaction(self, job: Callable[[sa.Connection], _T]) -> _T:
         """Call ``job`` within a transaction that may write."""

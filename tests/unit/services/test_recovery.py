@@ -260,3 +260,19 @@ async def test_what_this_instance_claims_itself_is_not_taken_up_again(version: i
         assert await sweeper.recovery.sweep() == 0
         assert sweeper.journal.live[record.task_id] is entry
         assert sweeper.started == []
+
+
+async def test_company_that_the_store_does_not_bear_well_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Not of the dead, and not where there is nothing to say."""
+    alive = Instance("alive", "elsewhere", 2, 5, 0.0, 100.0, age=1.0)
+    dead = Instance("dead", "elsewhere", 2, 5, 0.0, 100.0, age=100.0)
+    store = LeftStore([])
+    store.company_warning = "better not"
+    async with Sweeper(store) as sweeper:
+        store.rows = [sweeper.me, dead]
+        await sweeper.recovery.sweep()
+        assert "better not" not in caplog.text
+        store.rows = [sweeper.me, alive]
+        for _ in range(2):
+            await sweeper.recovery.sweep()
+    assert caplog.text.count("better not") == 1
