@@ -274,32 +274,36 @@ _MAY_PASS: Final = {
 
 def sqlstate(error: BaseException) -> str | None:
     """Return the five letters by which the server says what went wrong; None if it was not the server."""
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    state = getattr(cause, "sqlstate", None)
+    state = getattr(_root(error), "sqlstate", None)
     return state if isinstance(state, str) else None
 
 
 def is_refusal(error: BaseException) -> bool:
     """Whether a row's values, not the database, are to blame. asyncpg refuses some itself: a ValueError of its own."""
-    state = sqlstate(error)
-    return state[:2] in _VALUES if state is not None else isinstance(error, ValueError) and _is_drivers(error)
+    state, root = sqlstate(error), _root(error)
+    return state[:2] in _VALUES if state is not None else isinstance(root, ValueError) and _is_drivers(root)
 
 
 def is_lost(error: BaseException) -> bool:
     """Whether the connection failed, so that the answer to what was sent is not known."""
-    state = sqlstate(error)
+    state, root = sqlstate(error), _root(error)
     if state is not None:
         return state.startswith(("08", "57P"))
-    return isinstance(error, OSError | TimeoutError) or (_is_drivers(error) and not is_refusal(error))
+    return isinstance(root, OSError | TimeoutError) or (_is_drivers(root) and not is_refusal(root))
 
 
 def is_foreseen(error: BaseException) -> bool:
     """Whether it is a failure of the database or of the way there, not of this code."""
-    return (
-        sqlstate(error) is not None
-        or isinstance(error, OSError | TimeoutError | sa.exc.SQLAlchemyError)
-        or _is_drivers(error)
-    )
+    root = _root(error)
+    ways = OSError | TimeoutError | sa.exc.TimeoutError | sa.exc.DBAPIError
+    return sqlstate(root) is not None or isinstance(root, ways) or _is_drivers(root)
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return what the driver raised, where SQLAlchemy has wrapped it, twice."""
+    if not isinstance(error, sa.exc.DBAPIError) or error.orig is None:
+        return error
+    return error.orig.__cause__ or error.orig
 
 
 def _is_drivers(error: BaseException) -> bool:
@@ -308,12 +312,11 @@ def _is_drivers(error: BaseException) -> bool:
 
 def server_error(error: BaseException, name: str, *, uncertain: bool = False) -> StoreError:
     """Return what a failure means to the caller; a cause that may pass is `StoreUnavailableError`."""
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
-    state = sqlstate(error)
-    text = str(cause) or type(cause).__name__
+    root, state = _root(error), sqlstate(error)
+    text = str(root) or type(root).__name__
     reason = None if state is None else _MAY_PASS.get(state[:2])
     if reason is not None:
         text = f"{reason} ({text})"
-    if reason is not None or (state is None and not isinstance(cause, ValueError)):
+    if reason is not None or (state is None and not is_refusal(root)):
         return StoreUnavailableError(f"the task store {name} is not available: {text}", uncertain=uncertain)
     return StoreError(f"the task store {name} failed: {text}")
