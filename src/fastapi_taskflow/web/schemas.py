@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
 
@@ -14,8 +15,12 @@ if TYPE_CHECKING:
     from fastapi_taskflow.task.record import Attempt, LogEntry, TaskRecord
 
 
+_ESCAPE: Final = re.compile(r"\\(?:ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(?P<lone>ud[89a-f][0-9a-f]{2})|.)")
+"""One escape of JSON text; ``lone`` is half of a character without its other half."""
+
+
 class SafeJSONResponse(Response):
-    """JSON in pure ASCII: lone surrogates and NUL are escaped, numbers that JSON lacks become text."""
+    """JSON in pure ASCII that every parser takes: what Unicode or JSON lacks is spelled out as text."""
 
     media_type = "application/json"
 
@@ -25,11 +30,20 @@ class SafeJSONResponse(Response):
 
 
 def dump(content: object) -> str:
-    """Return ``content`` as ASCII JSON on one line. NaN and the infinities become strings."""
+    r"""Return ``content`` as ASCII JSON on one line.
+
+    NaN and the infinities become strings. A lone surrogate becomes text, such as ``\ud800``: strict parsers would
+    refuse the whole answer for it.
+    """
     try:
-        return json.dumps(content, allow_nan=False, separators=(",", ":"), default=str)
+        text = json.dumps(content, allow_nan=False, separators=(",", ":"), default=str)
     except ValueError:
-        return json.dumps(_finite(content), allow_nan=False, separators=(",", ":"), default=str)
+        text = json.dumps(_finite(content), allow_nan=False, separators=(",", ":"), default=str)
+    return _ESCAPE.sub(_spelled_out, text) if r"\ud" in text else text
+
+
+def _spelled_out(escape: re.Match[str]) -> str:
+    return escape[0] if escape["lone"] is None else f"\\{escape[0]}"
 
 
 def _finite(value: Any) -> Any:

@@ -51,6 +51,27 @@ def test_numbers_that_json_lacks_become_text() -> None:
     assert json.loads(dump(value)) == {"a": ["NaN", ["Infinity"]], "-Infinity": 1.5}
 
 
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("\ud800", "\\ud800"),
+        ("a\udc00b", "a\\udc00b"),
+        ("\ud800\ud800\udc00", "\\ud800\U00010000"),
+        ("\U0001f600", "\U0001f600"),
+        ("\\ud800 \U0001f600", "\\ud800 \U0001f600"),
+        ("\\\ud800", "\\\\ud800"),
+        ("\0\n\u00e9\ud7ff\ue000", "\0\n\u00e9\ud7ff\ue000"),
+    ],
+)
+def test_half_a_character_is_spelled_out(text: str, read: str) -> None:
+    """Strict parsers refuse a lone surrogate, and with it the whole page of tasks. All else comes back as it was."""
+    sent = dump({text: [text]})
+    assert sent.isascii()
+    got = json.loads(sent)
+    assert got == {read: [read]}
+    assert json.dumps(got, ensure_ascii=False).encode("utf-8")
+
+
 def test_times_that_no_calendar_has_are_null() -> None:
     """A time beyond the year 9999 does not break the record."""
     assert record_json(samples.record(run_at=1e300))["run_at"] is None
