@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+import string
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -239,6 +241,21 @@ async def test_text_that_the_server_does_not_take_may_be_looked_for(store: Postg
         await store.ask_to_cancel(odd)
         for query in (TaskQuery(func_name=odd), TaskQuery(tag=odd), TaskQuery(trace_id=odd), TaskQuery(queue=odd)):
             assert (await store.list(query)).records == (), query
+
+
+async def test_a_row_that_no_index_can_hold_is_dropped_alone(
+    store: PostgresqlStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name of thousands of letters would hold up every other task for ever, since its batch is tried again."""
+    name = "".join(random.choices(string.ascii_letters, k=9_000))
+    odd, plain = (
+        TaskRecord(new_task_id(), func_name, S.PENDING, 1.0, owner="me", priority=10**30, max_attempts=10**12)
+        for func_name in (name, "send")
+    )
+    assert (await store.write([Change(odd), Change(plain)])).duplicates == {odd.task_id}
+    assert "cannot be stored and is dropped" in caplog.text
+    assert [record.func_name for record in (await store.list(TaskQuery())).records] == ["send"]
+    assert {name: stats.counts for name, stats in (await store.stats()).items()} == {"send": {S.PENDING: 1}}
 
 
 # -- a pooler --------------------------------------------------------------------------------------------------------

@@ -263,10 +263,17 @@ async def test_requests_get_503_while_it_is_away_and_what_was_accepted_runs(url:
             await more(accepted, 20)
             await proxy.cut()
             await more(refused, 1)
+            assert (await client.get("/tasks/health")).status_code == 503
+            assert (await client.get("/tasks")).status_code == 503
             await proxy.open()
         await more(accepted, 20)
         ended.set()
         await asyncio.gather(*loads)
+
+        async def health() -> int:
+            return (await client.get("/tasks/health")).status_code
+
+        await eventually(health, lambda found: found == 200)
 
         async def open_tasks() -> int:
             answer = await client.get("/tasks", params={"status": "pending", "limit": 1})
