@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Final
+
+STILL: Final = 1 / 6
+"""Part of a lease for which the loop must not turn to count as standing still: twice the time between two pulses."""
 
 
 class Lease:
     """The time for which the last heartbeat keeps others from taking this instance's tasks.
 
     It runs by the monotonic clock, counted from before each heartbeat: the others count from when they see it, so it
-    never ends here later than there. It is also over once the loop has been frozen for so long, by a SIGSTOP or by code
-    that never awaits: what happened meanwhile must be looked up before anything goes on.
+    never ends here later than there. If the loop stood still when it ended, by a SIGSTOP or by code that never awaits,
+    what happened meanwhile must be looked up before anything goes on. The last heartbeat may be a third of a lease old
+    by then, so a loop that stood still for less than a lease may have lost its tasks too.
 
     Args:
         seconds: Its length; None for a store that nobody else sees, and a lease that never ends.
@@ -28,12 +33,15 @@ class Lease:
     @property
     def held(self) -> bool:
         """Whether new attempts may start: a heartbeat came through within the lease."""
-        return self._seconds is None or (not self.frozen and time.monotonic() - self._renewed < self._seconds)
+        return not self._frozen and (self._seconds is None or time.monotonic() - self._renewed < self._seconds)
 
     @property
     def frozen(self) -> bool:
-        """Whether the loop stood still for as long as a lease, and nobody has looked since what is lost."""
-        return self._frozen or (self._seconds is not None and time.monotonic() - self._pulse >= self._seconds)
+        """Whether the loop stood still while the lease was over, and nobody has looked since what is lost."""
+        if self._frozen or self._seconds is None:
+            return self._frozen
+        now = time.monotonic()
+        return now - self._renewed >= self._seconds and now - self._pulse >= self._seconds * STILL
 
     def pulse(self) -> None:
         """Show that the loop turns. Called several times a lease."""

@@ -60,6 +60,31 @@ def test_a_loop_that_stood_still_is_frozen_until_the_lease_is_renewed(now: Clock
     assert (lease.held, lease.frozen) == (True, False)
 
 
+def test_a_loop_that_stood_still_for_less_is_frozen_if_the_lease_ended_meanwhile(now: Clock) -> None:
+    """The last heartbeat was a third of a lease ago when it stopped, and the others count from there."""
+    lease = Lease(SECONDS)
+    for _ in range(5):
+        now.now += 1.0
+        lease.pulse()
+    now.now += 9.5
+    assert (lease.held, lease.frozen) == (True, False)
+    now.now += 0.5
+    assert (lease.held, lease.frozen) == (False, True)
+    lease.pulse()
+    assert (lease.held, lease.frozen) == (False, True)
+    lease.renew(now.now)
+    assert (lease.held, lease.frozen) == (True, False)
+
+
+def test_a_short_halt_in_an_outage_stops_nothing(now: Clock) -> None:
+    """What runs goes on while the store takes no heartbeats, however late a busy loop gives its pulse."""
+    lease = Lease(SECONDS)
+    for _ in range(20):
+        now.now += 2.4
+        lease.pulse()
+    assert (lease.held, lease.frozen) == (False, False)
+
+
 def test_one_that_nobody_else_sees_never_ends(now: Clock) -> None:
     """A store in memory is this process's alone."""
     lease = Lease(None)

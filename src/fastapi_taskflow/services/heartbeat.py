@@ -94,7 +94,7 @@ class Heartbeat:
         frozen = self._lease.frozen
         self._lease.pulse()
         if self._lease.frozen and not frozen:
-            logger.warning("the event loop stood still for longer than the lease: it is looked up what was taken over")
+            logger.warning("the event loop stood still until the lease was over: it is looked up what was taken over")
         self._pulse = asyncio.get_running_loop().call_later(self._pulse_every, self._go_on)
 
     async def beat(self) -> None:
