@@ -25,7 +25,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from fastapi_taskflow import ManagedBackgroundTasks, StoreError, StoreUnavailableError, TaskAdmin, TaskManager
+from fastapi_taskflow import (
+    ManagedBackgroundTasks,
+    StoreError,
+    StoreUnavailableError,
+    TaskAdmin,
+    TaskManager,
+    task_log,
+)
 from fastapi_taskflow.stores import sqlite
 from fastapi_taskflow.stores.sql import SqlStore
 from tests.integration.conftest import eventually, serving, wait_for
@@ -37,6 +44,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Server
 
 HEALTH_WITHIN = 2.0
+BULKY_LINES = 20
 """Seconds within which a probe must have its answer, in an outage too."""
 
 NOBODY = 65_534
@@ -73,6 +81,8 @@ class Shop:
 
         async def hold(mark: str) -> None:
             await self.gate.wait()
+            for _ in range(BULKY_LINES):
+                task_log("x" * 8_000)  # its end must not fit into what is left on a full disk
             self.ran.append(mark)
 
         @app.post("/add/{mark}")
