@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Server
 
-HEALTH_WITHIN = 2.0
 BULKY_LINES = 20
+HEALTH_WITHIN = 2.0
 """Seconds within which a probe must have its answer, in an outage too."""
 
 NOBODY = 65_534
