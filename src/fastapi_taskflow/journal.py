@@ -144,11 +144,6 @@ class Journal:
         return self.backlog >= self._max_backlog
 
     @property
-    def failing(self) -> bool:
-        """Whether the last write failed and is being tried again."""
-        return self._failure is not None
-
-    @property
     def failure(self) -> str | None:
         """Why the last write failed, or None if it did not."""
         return self._failure
@@ -446,7 +441,7 @@ class Journal:
         self.publish(TaskEvent(EventKind.LOGGED, entry.record, line.at, log=line))
         if not entry.checkpoint_due:
             entry.checkpoint_due = True
-            self._running_loop().call_soon_threadsafe(self._plan_checkpoint, entry)
+            self.call_soon(self._plan_checkpoint, entry)
 
     def _plan_checkpoint(self, entry: Entry) -> None:
         self._linger_on()

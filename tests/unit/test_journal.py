@@ -92,7 +92,7 @@ async def test_a_failing_store_loses_nothing_and_is_told_once(
     async with asyncio.timeout(5):
         await journal.next_commit().wait()
     assert store.statuses() == [["pending"]]
-    assert not journal.failing
+    assert journal.failure is None
     told = [record for record in caplog.records if "does not take changes" in record.message]
     assert len(told) == 1
     assert "works again" in caplog.text
@@ -363,7 +363,7 @@ async def test_a_store_that_nobody_writes_to_is_tried_until_it_works(
     store.gate.set()
     async with asyncio.timeout(10):
         await store.probed.wait()
-    assert not journal.failing
+    assert journal.failure is None
     assert (store.probes, store.batches, journal.live) == (3, [], {})
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
     assert "works again" in caplog.text
@@ -417,4 +417,4 @@ async def test_a_replaced_store_that_does_not_answer_is_asked_again(
     async with asyncio.timeout(5):
         assert await journal.next_commit().wait()
     assert [change.committed for change in store.batches[0]] == [None]
-    assert not journal.failing
+    assert journal.failure is None

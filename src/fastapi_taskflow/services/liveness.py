@@ -54,8 +54,8 @@ class Liveness:
             if each.instance_id == self._me.instance_id:
                 continue
             here = each.host == self._me.host
-            first_sight = each.instance_id not in known
             sight = known.get(each.instance_id)
+            first_sight = sight is None
             if sight is None or sight.beat != each.heartbeat_at:
                 sight = _Sight(each.heartbeat_at, time.monotonic())
             self._seen[each.instance_id] = sight

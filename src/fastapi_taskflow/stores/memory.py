@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from fastapi_taskflow.store import Change, Instance, TaskQuery
     from fastapi_taskflow.stores.rows import Row
 
-_VERSION, _OWNER = PLACE["version"], PLACE["owner"]
 _FUNC, _STATUS, _CREATED = PLACE["func_name"], PLACE["status"], PLACE["created_at"]
 _START, _END = PLACE["start_time"], PLACE["end_time"]
 _PENDING, _RUNNING = TaskStatus.PENDING, TaskStatus.RUNNING
@@ -104,22 +103,17 @@ class MemoryStore:
         stale: list[str] | None = None
         live = self._live
         for change in changes:
-            record, committed = change.record, change.committed
+            record = change.record
             task_id = record.task_id
-            before: TaskRecord | Held | None = committed
-            if committed is None:
-                if task_id in live or task_id in self._done:
-                    before = self._earlier_try(change)
-                    if before is None:
-                        duplicates = [*(duplicates or ()), task_id]
-                        continue
+            before = self._held(task_id)
+            if before is None and change.committed is None:
+                self._place((record.created_at, task_id))
+            elif before is None or not takes(change, before):
+                if change.committed is None:
+                    duplicates = [*(duplicates or ()), task_id]
                 else:
-                    self._place((record.created_at, task_id))
-            elif not self._is_current(task_id, committed):
-                before = self._earlier_try(change)
-                if before is None:
                     stale = [*(stale or ()), task_id]
-                    continue
+                continue
             self._count(record, before)
             status = record.status
             if status is _PENDING or status is _RUNNING:
@@ -130,21 +124,14 @@ class MemoryStore:
             return _ALL_WRITTEN
         return WriteResult(frozenset(duplicates or ()), frozenset(stale or ()))
 
-    def _is_current(self, task_id: str, committed: TaskRecord) -> bool:
+    def _held(self, task_id: str) -> TaskRecord | Held | None:
         held = self._live.get(task_id)
         if held is not None:
-            return held.version == committed.version and held.owner == committed.owner
+            return held
         row = self._done.get(task_id)
-        return row is not None and row[_VERSION] == committed.version and row[_OWNER] == committed.owner
-
-    def _earlier_try(self, change: Change) -> TaskRecord | Held | None:
-        """Return what is held, if ``change`` may be written over it all the same."""
-        task_id = change.record.task_id
-        held: TaskRecord | Held | None = self._live.get(task_id)
-        if held is None and task_id in self._done:
-            row = self._done[task_id]
-            held = Held(*(row[PLACE[name]] for name in HELD))._replace(status=TaskStatus(row[_STATUS]))
-        return held if held is not None and takes(change, held) else None
+        if row is None:
+            return None
+        return Held(*(row[PLACE[name]] for name in HELD))._replace(status=TaskStatus(row[_STATUS]))
 
     def _count(self, record: TaskRecord, before: TaskRecord | Held | None) -> None:
         tally = self._tallies.get(record.func_name)

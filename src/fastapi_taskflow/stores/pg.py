@@ -199,7 +199,7 @@ def _engine(server: Server, seconds: float | None, settings: Mapping[str, str], 
 
     arguments: dict[str, Any] = {"timeout": CONNECT_SECONDS, "command_timeout": seconds, **server.options}
     if seconds is None:
-        arguments["command_timeout"] = None
+        arguments["command_timeout"] = None  # whatever the URL says
     # A pooler refuses what it does not know at a connection's start, or gives it to the next one who comes.
     own = {} if server.pooled else {"application_name": "fastapi_taskflow", "jit": "off", **settings}
     return create_async_engine(
@@ -207,10 +207,8 @@ def _engine(server: Server, seconds: float | None, settings: Mapping[str, str], 
     )
 
 
-LIMITS: Final = (
-    f"SELECT set_config('statement_timeout', '{_milliseconds(WRITE_SECONDS - 0.5)}', true),"
-    f" set_config('lock_timeout', '{_milliseconds(LOCK_SECONDS)}', true),"
-    f" set_config('idle_in_transaction_session_timeout', '{_milliseconds(STALLED_SECONDS)}', true)"
+LIMITS: Final = "SELECT " + ", ".join(
+    f"set_config('{name}', '{value}', true)" for name, value in _limits(WRITE_SECONDS).items()
 )
 """The limits of one transaction, where a pooler is between."""
 

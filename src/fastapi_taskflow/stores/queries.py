@@ -23,10 +23,10 @@ MAX_LEGS: Final = 32
 LISTED: Final = tuple(name for name in COLUMNS if name not in HEAVY)
 
 _t = tasks.c
-_whole = [_t[name] for name in COLUMNS]
+WHOLE: Final = [_t[name] for name in COLUMNS]
 _listed = [_t[name] for name in LISTED]
 
-ONE: Final = sa.select(*_whole).where(_t.task_id == sa.bindparam("task_id"))
+ONE: Final = sa.select(*WHOLE).where(_t.task_id == sa.bindparam("task_id"))
 COUNTS: Final = sa.select(counters.c.func_name, counters.c.status, counters.c.count).where(counters.c.count > 0)
 DURATIONS: Final = sa.select(durations.c.func_name, durations.c.bucket, durations.c.count, durations.c.seconds).where(
     durations.c.count > 0
@@ -118,10 +118,15 @@ def _conditions(query: TaskQuery, after: tuple[float, str] | None) -> list[sa.Co
     return found
 
 
-def ownerless(owner: str, dead: Collection[str]) -> sa.Select[Any]:
-    """Return the statement that tells whether there are live tasks of others than ``owner`` and the living."""
+def claimable(owner: str, dead: Collection[str]) -> sa.Select[Any]:
+    """Return the statement for the ids of live tasks of others than ``owner`` and the living, in whatever order."""
     living = sa.select(instances.c.instance_id).where(instances.c.instance_id.not_in(sorted(dead)))
-    return sa.select(_t.task_id).where(IS_LIVE, _t.owner != owner, _t.owner.not_in(living)).limit(1)
+    return sa.select(_t.task_id).where(IS_LIVE, _t.owner != owner, _t.owner.not_in(living))
+
+
+def ownerless(owner: str, dead: Collection[str]) -> sa.Select[Any]:
+    """Return the statement that tells whether there are any of these."""
+    return claimable(owner, dead).limit(1)
 
 
 def owned(owner: str) -> sa.Select[Any]:

@@ -8,14 +8,13 @@ import sqlalchemy as sa
 
 from fastapi_taskflow.store import OWNERLESS_GRACE
 from fastapi_taskflow.stores.dialects import insert
-from fastapi_taskflow.stores.rows import COLUMNS
+from fastapi_taskflow.stores.queries import WHOLE, claimable
 from fastapi_taskflow.stores.schema import IS_LIVE, cancels, instances, numbers, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _t = tasks.c
-_whole = [_t[name] for name in COLUMNS]
 
 
 def claim(
@@ -27,16 +26,10 @@ def claim(
     known = sa.select(instances.c.instance_id, instances.c.heartbeat_at).order_by(instances.c.instance_id)
     beats = connection.execute(known.with_for_update()).all()
     silent = [instance_id for instance_id, beat in beats if beat == dead.get(instance_id)]
-    # Asked again, together with the tasks: an instance may have come since.
-    living = sa.select(instances.c.instance_id).where(instances.c.instance_id.not_in(silent))
+    # Who lives is asked again, together with the tasks: an instance may have come since.
     chosen = (
-        sa.select(_t.task_id)
-        .where(
-            IS_LIVE,
-            _t.owner != owner,
-            _t.owner.not_in(living),
-            sa.or_(_t.owner != "", _t.created_at < now - OWNERLESS_GRACE),
-        )
+        claimable(owner, silent)
+        .where(sa.or_(_t.owner != "", _t.created_at < now - OWNERLESS_GRACE))
         .order_by(_t.created_at, _t.task_id)
         .limit(limit)
         .with_for_update(skip_locked=True)  # where transactions do not exclude each other anyway, as in SQLite
@@ -45,7 +38,7 @@ def claim(
     if not ids:
         return ()
     connection.execute(sa.update(tasks).where(_t.task_id.in_(ids)).values(owner=owner, version=_t.version + 1))
-    return connection.execute(sa.select(*_whole).where(_t.task_id.in_(ids)).order_by(_t.created_at, _t.task_id)).all()
+    return connection.execute(sa.select(*WHOLE).where(_t.task_id.in_(ids)).order_by(_t.created_at, _t.task_id)).all()
 
 
 def ask_to_cancel(connection: sa.Connection, task_id: str, now: float) -> None:
