@@ -17,6 +17,7 @@ from fastapi_taskflow.errors import (
     TaskArgumentError,
     TaskNotFoundError,
 )
+from fastapi_taskflow.journal import with_live_logs
 from fastapi_taskflow.task import lifecycle
 from fastapi_taskflow.task.arguments import checked_key, checked_tags, require_callable
 from fastapi_taskflow.task.event import EventKind, TaskEvent
@@ -298,9 +299,8 @@ class Dispatcher:
             TaskNotFoundError: If there is no such task.
             InvalidTransitionError: If it has ended.
         """
-        if await self.cancel_here(task_id):
-            record = await self._journal.get(task_id)
-        else:
+        record = await self.cancel_here(task_id)
+        if record is None:
             record = await self._cancel_elsewhere(task_id)
         if record is None:
             raise TaskNotFoundError(task_id)
@@ -319,15 +319,15 @@ class Dispatcher:
             record = await store.get(task_id)
         return record
 
-    async def cancel_here(self, task_id: str) -> bool:
-        """Cancel a task that this instance holds, as `cancel` says; return whether it holds it.
+    async def cancel_here(self, task_id: str) -> TaskRecord | None:
+        """Cancel a task that this instance holds, as `cancel` says; return its record, or None if it does not.
 
         Raises:
             InvalidTransitionError: If it has ended.
         """
         entry = self._journal.live.get(task_id)
         if entry is None or entry.lost:
-            return False
+            return None
         lifecycle.target(entry.record.status, lifecycle.Transition.CANCEL)
         if entry.record.status is TaskStatus.PENDING:
             now = clock.now()
@@ -336,7 +336,7 @@ class Dispatcher:
             self._journal.publish(TaskEvent(EventKind.FINISHED, record, now))
             self.keep_call(entry)
             await self._committed([self._journal.next_commit()], [])
-            return True
+            return entry.record
         entry.cancel_requested = True
         if entry.context is not None:
             entry.context.request_cancel()
@@ -345,7 +345,7 @@ class Dispatcher:
             entry.runner.cancel()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), CANCEL_NOTICE)
-        return True
+        return with_live_logs(entry)
 
     async def retry(self, task_id: str) -> TaskRecord:
         """Run an unsuccessful task again, as a new task in a new trace linked to the old one; return the new record.

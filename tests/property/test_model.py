@@ -151,7 +151,7 @@ class Model(RuleBasedStateMachine):
 
     async def _cancel(self, process: Process, task_id: str) -> None:
         try:
-            if not await process.dispatcher.cancel_here(task_id):
+            if await process.dispatcher.cancel_here(task_id) is None:
                 await self.store.ask_to_cancel(task_id)
         except InvalidTransitionError:
             record = await process.journal.get(task_id)

@@ -155,7 +155,7 @@ class Process:
         """Take what others left, as the inbox does it."""
         for task_id in await self.line.asked_to_cancel(self.name):
             with contextlib.suppress(InvalidTransitionError):
-                if not await self.dispatcher.cancel_here(task_id):
+                if await self.dispatcher.cancel_here(task_id) is None:
                     await self.line.ask_to_cancel(task_id)
 
     async def crash(self) -> None:

@@ -49,7 +49,7 @@ class Inbox:
 
     async def _cancel(self, task_id: str) -> None:
         try:
-            if not await self._dispatcher.cancel_here(task_id):
+            if await self._dispatcher.cancel_here(task_id) is None:
                 # Taken over, and not taken up yet: the request waits for the next look.
                 await self._store.ask_to_cancel(task_id)
         except InvalidTransitionError:
