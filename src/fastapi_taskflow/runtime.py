@@ -116,6 +116,7 @@ class Runtime:
             if self._store.persistent:
                 await self._go_live(me)
         except BaseException:
+            await self._fall_silent()
             await self._store.close()
             raise
         self._dispatcher.owner = self._runner.owner = me.instance_id
@@ -161,9 +162,7 @@ class Runtime:
     async def close(self) -> None:
         """Store everything, and close the store."""
         try:
-            if self._heartbeat is not None:
-                await self._heartbeat.stop()
-                self._heartbeat = None
+            await self._fall_silent()
             stored = await self._journal.stop(within=FLUSH_WAIT)
             if self._numbers is not None:
                 await self._numbers.stop()
@@ -177,6 +176,11 @@ class Runtime:
                 await self._pump.stop(FLUSH_WAIT)
             finally:
                 await self._store.close()
+
+    async def _fall_silent(self) -> None:
+        heartbeat, self._heartbeat = self._heartbeat, None
+        if heartbeat is not None:
+            await heartbeat.stop()
 
     async def _go_live(self, me: Instance) -> None:
         """Show a sign of life before the first task: whoever owns one without it counts as dead."""

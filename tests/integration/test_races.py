@@ -209,6 +209,20 @@ async def test_a_failed_start_leaves_nothing_behind(tmp_path: Path) -> None:
         assert len(await manager.store.instances()) == 1
 
 
+async def test_a_start_that_fails_after_the_first_sign_of_life_gives_no_more(tmp_path: Path) -> None:
+    """The store is closed again, and nothing goes on beating into it."""
+    manager = TaskManager(snapshot_db=tmp_path / "tasks.db")
+
+    async def broken(*_: Any, **__: Any) -> Any:
+        msg = "nobody foresaw this"
+        raise RuntimeError(msg)
+
+    manager.store.forget_numbers = broken  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="foresaw"):
+        await manager.startup()
+    assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("taskflow")] == []
+
+
 @pytest.mark.parametrize("payload", ["not json", '{"args":[{"$":"cls"}],"kwargs":{}}'])
 async def test_a_damaged_row_does_not_stop_the_start(
     tmp_path: Path, payload: str, start_with_row: Callable[[Path, str], None]
