@@ -18,6 +18,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from fastapi_taskflow.stores.sql import SqlStore
+from tests import postgresql
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -50,7 +53,29 @@ class Server:
         return self.process.wait(40)
 
 
-Start = "Callable[..., Server]"
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database, of each kind in turn."""
+    if request.param == "sqlite":
+        yield f"sqlite+aiosqlite:///{tmp_path / 'app.db'}"
+    else:
+        with postgresql.database() as made:
+            yield made
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a SQLite database is to be."""
+    return tmp_path / "tasks.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqlStore]:
+    """An open SQLite store there."""
+    made = SqlStore(path)
+    await made.open()
+    yield made
+    await made.close()
 
 
 @pytest.fixture

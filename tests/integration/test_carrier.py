@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from fastapi_taskflow.stores.joining import carrier_of
 from fastapi_taskflow.stores.rows import COLUMNS, record_from
 from fastapi_taskflow.stores.schema import counters, metadata, tasks
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus, new_task_id
-from tests import postgresql
 
 
 class Passenger:
@@ -39,16 +37,6 @@ class Book:
         """Be told of a commit."""
         self.committed += rides
         self.under_way = under_way
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database."""
-    if request.param == "sqlite":
-        yield f"sqlite+aiosqlite:///{tmp_path / 'app.db'}"
-    else:
-        with postgresql.database() as made:
-            yield made
 
 
 @pytest.fixture

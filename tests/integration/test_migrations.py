@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -24,7 +23,6 @@ from fastapi_taskflow.stores.postgresql import PostgresqlStore
 from fastapi_taskflow.stores.schema import HEAD, KNOWN_REVISIONS, VERSION_TABLE, metadata
 from fastapi_taskflow.stores.sql import SqlStore
 from fastapi_taskflow.task.record import FINISHED, TaskStatus
-from tests import postgresql
 
 S = TaskStatus
 
@@ -41,16 +39,6 @@ async def main(url):
 
 asyncio.run(main(sys.argv[1]))
 """
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A new database."""
-    if request.param == "sqlite":
-        yield f"sqlite+aiosqlite:///{tmp_path / 'tasks.db'}"
-    else:
-        with postgresql.database() as made:
-            yield made
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +48,6 @@ def pending(**facts: Any) -> TaskRecord:
     """A new task."""
     known: dict[str, Any] = {"task_id": new_task_id(), "func_name": "f", "status": TaskStatus.PENDING}
     return TaskRecord(**(known | {"created_at": time.time(), "owner": "me"} | facts))
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the database is to be."""
-    return tmp_path / "tasks.db"
-
-
-@pytest.fixture
-async def store(path: Path) -> AsyncIterator[SqlStore]:
-    """An open store."""
-    made = SqlStore(path)
-    await made.open()
-    yield made
-    await made.close()
 
 
 async def start_writer(path: Path, batches: int) -> asyncio.subprocess.Process:

@@ -18,7 +18,6 @@ from fastapi_taskflow.stores.sql import SqlStore
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus, new_task_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 
@@ -36,21 +35,6 @@ async def filled(path: Path) -> TaskRecord:
     await store.write([Change(record)])
     await store.close()
     return record
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the database is to be."""
-    return tmp_path / "tasks.db"
-
-
-@pytest.fixture
-async def store(path: Path) -> AsyncIterator[SqlStore]:
-    """An open store."""
-    made = SqlStore(path)
-    await made.open()
-    yield made
-    await made.close()
 
 
 async def written(store: SqlStore, record: TaskRecord) -> None:

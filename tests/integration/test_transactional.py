@@ -21,7 +21,6 @@ from fastapi_taskflow.store import Change, TaskQuery, WriteResult
 from fastapi_taskflow.stores.schema import tasks as table
 from fastapi_taskflow.task.event import EventKind, TaskEvent
 from fastapi_taskflow.task.record import TaskStatus
-from tests import postgresql
 from tests.integration.conftest import Server, serving, wait_for
 
 
@@ -32,16 +31,6 @@ class Base(DeclarativeBase):
 class Order(Base):
     __tablename__ = "orders"
     name: Mapped[str] = mapped_column(primary_key=True)
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The database of both the business data and the tasks."""
-    if request.param == "sqlite":
-        yield f"sqlite+aiosqlite:///{tmp_path / 'app.db'}"
-    else:
-        with postgresql.database() as made:
-            yield made
 
 
 def with_transactions(engine: sa.Engine) -> None:
