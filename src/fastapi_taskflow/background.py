@@ -16,9 +16,11 @@ from starlette.background import BackgroundTask
 
 from fastapi_taskflow.entry import Entry
 from fastapi_taskflow.errors import ConfigurationError, StoreUnavailableError
+from fastapi_taskflow.task.placing import placed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
+    from datetime import datetime, timedelta
     from types import TracebackType
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -69,6 +71,14 @@ class ManagedBackgroundTasks(BackgroundTasks):
         tags: Sequence[str] = (),
         idempotency_key: str | None = None,
         session: AsyncSession | AsyncConnection | Session | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: float | timedelta | None = None,
+        run_at: datetime | None = None,
+        expires: float | timedelta | None = None,
+        deadline: datetime | None = None,
+        unique_for: float | timedelta | None = None,
+        eager: bool = False,
         **kwargs: Any,
     ) -> str:
         """Add ``func(*args, **kwargs)`` as a task, and return its id.
@@ -81,19 +91,40 @@ class ManagedBackgroundTasks(BackgroundTasks):
                 one's id is returned, and nothing runs.
             session: A SQLAlchemy session or connection on the tasks' own database. The task becomes part of its
                 transaction: it begins with the commit, without waiting for the response, and a rollback undoes it.
+            queue: The queue that it waits in, instead of its definition's.
+            priority: Higher runs first within the queue, instead of its definition's.
+            delay: Seconds, or a ``timedelta``, before which it does not run.
+            run_at: The time before which it does not run, with a time zone.
+            expires: Seconds, or a ``timedelta``, after which it is cancelled if it has not started.
+            deadline: The same as a time, with a time zone.
+            unique_for: Seconds, or a ``timedelta``: within each window of that length a task with the same arguments
+                (or the same ``idempotency_key``) exists once. Windows follow each other from the Unix epoch on.
+            eager: Start it as soon as it is stored, before the response.
             **kwargs: Its keyword arguments.
 
         Raises:
             TaskArgumentError: If an argument cannot be stored. Nothing was added.
-            ConfigurationError: If tags, key or session are of the wrong type, the session is on another database, or
-                the request is over.
+            ConfigurationError: If an option is wrong or contradicts another one, has the name of an argument of
+                ``func``, the session is on another database, or the request is over.
         """
         if self._closed:
             msg = "this request is over, nobody would run the task: use `await task_manager.enqueue(…)` instead"
             raise ConfigurationError(msg)
         transactions = self._dispatcher.transactions
         carrier = None if session is None else transactions.carrier(session)
-        entry = self._dispatcher.prepare(func, args, kwargs, tags=tags, idempotency_key=idempotency_key)
+        placing = placed(
+            tags=tags,
+            idempotency_key=idempotency_key,
+            queue=queue,
+            priority=priority,
+            delay=delay,
+            run_at=run_at,
+            expires=expires,
+            deadline=deadline,
+            unique_for=unique_for,
+            eager=eager,
+        )
+        entry = self._dispatcher.prepare(func, args, kwargs, placing)
         if carrier is not None:
             carried = transactions.add(entry, carrier)
             self._carried.append(carried)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import time
 from collections import OrderedDict
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi_taskflow import clock
 from fastapi_taskflow.entry import Entry
 from fastapi_taskflow.errors import (
+    ConfigurationError,
     InvalidTransitionError,
     StoreUnavailableError,
     TaskArgumentError,
@@ -19,9 +21,10 @@ from fastapi_taskflow.errors import (
 )
 from fastapi_taskflow.journal import with_live_logs
 from fastapi_taskflow.task import lifecycle
-from fastapi_taskflow.task.arguments import checked_key, checked_tags, require_callable
+from fastapi_taskflow.task.arguments import require_callable
 from fastapi_taskflow.task.event import EventKind, TaskEvent
-from fastapi_taskflow.task.record import TaskRecord, TaskStatus, keyed_task_id, new_task_id
+from fastapi_taskflow.task.placing import AS_DEFINED, Placing
+from fastapi_taskflow.task.record import TaskRecord, TaskStatus, keyed_task_id, new_task_id, windowed_key
 from fastapi_taskflow.task.registry import split_call
 from fastapi_taskflow.transaction import Transactions
 
@@ -97,49 +100,53 @@ class Dispatcher:
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        placing: Placing = AS_DEFINED,
         *,
-        tags: Sequence[str] = (),
-        idempotency_key: str | None = None,
         source: str = "request",
     ) -> Entry:
         """Make the entry of a new task, with its send span. Does no I/O and may be called in any thread.
 
         Raises:
             TaskArgumentError: If an argument cannot be stored.
-            ConfigurationError: If ``func`` is not callable, or tags or key are of the wrong type.
+            ConfigurationError: If ``func`` is not callable, or takes an argument that has the name of a given option.
         """
         definition = self._registry.known(func)
         if definition is None:
             require_callable(func)
             func, args, kwargs = split_call(func, args, kwargs)
             definition = self._registry.resolve(func)
-        if idempotency_key is None:
-            task_id = new_task_id()
-        else:
-            task_id = keyed_task_id(definition.name, checked_key(idempotency_key))
-        target, text = self._calls.store(func, args, kwargs) if self._persistent else (None, None)
+        if placing.given & definition.parameters:
+            _refuse_unclear(placing.given & definition.parameters, definition, func, args, kwargs)
+        unique_for = placing.unique_for or definition.unique_for
+        stored = self._persistent or (unique_for is not None and placing.idempotency_key is None)
+        target, text = self._calls.store(func, args, kwargs) if stored else (None, None)
+        key = placing.idempotency_key
+        if unique_for is not None:
+            key = windowed_key(key, text, seconds=unique_for, now=clock.now())
+        task_id = new_task_id() if key is None else keyed_task_id(definition.name, key)
+        if not self._persistent:
+            target = text = None
         record = self._pending(
-            definition, task_id, source=source, queue=definition.queue, priority=0, link=None,
-            tags=checked_tags(tags) if tags else (), idempotency_key=idempotency_key, payload=text, target=target,
-        )  # fmt: skip
+            definition, task_id, placing, source=source, link=None, idempotency_key=key, payload=text, target=target
+        )
         return Entry(record, definition, func, args, kwargs)
 
     def _pending(
         self,
         definition: TaskDefinition,
         task_id: str,
+        placing: Placing,
         *,
         source: str,
-        queue: str,
-        priority: int,
         link: str | None,
-        tags: tuple[str, ...],
         payload: str | None,
         target: str | None,
         idempotency_key: str | None = None,
         retry_of: str | None = None,
     ) -> TaskRecord:
         """Return the record of a new task, with its send span; ``link``: the traceparent that a new trace links to."""
+        queue = definition.queue if placing.queue is None else placing.queue
+        priority = definition.priority if placing.priority is None else placing.priority
         try:
             span = self._tracing.send(definition, task_id, queue=queue, source=source, priority=priority, link=link)
         except Exception:
@@ -155,10 +162,11 @@ class Dispatcher:
             queue=queue,
             priority=priority,
             source=source,
-            executor="async" if definition.is_async else "thread",
-            max_attempts=1 + definition.retries,
-            ready_at=now,
-            tags=tags,
+            executor=definition.executor,
+            max_attempts=1 + definition.retry.retries,
+            run_at=placing.run_at,
+            ready_at=now if placing.run_at is None else placing.run_at,
+            tags=placing.tags,
             idempotency_key=idempotency_key,
             payload=payload,
             target=target,
@@ -166,6 +174,11 @@ class Dispatcher:
             requeue_on_interrupt=definition.requeue_on_interrupt,
             traceparent=span.traceparent if span is not None else None,
             tracestate=span.tracestate if span is not None else None,
+            expires_at=_expiry(definition, placing, now),
+            parent_id=placing.parent_id,
+            group_id=placing.group_id,
+            schedule=placing.schedule,
+            follow=placing.follow,
         )
 
     async def admit(self, entries: Sequence[Entry]) -> None:
@@ -379,9 +392,15 @@ class Dispatcher:
             msg = f"task {old.task_id} cannot be retried: its arguments were not kept"
             raise InvalidTransitionError(msg)
         record = self._pending(
-            definition, new_task_id(), source="retry", queue=old.queue, priority=old.priority, link=old.traceparent,
-            tags=old.tags, payload=old.payload, target=old.target, retry_of=old.task_id,
-        )  # fmt: skip
+            definition,
+            new_task_id(),
+            Placing(tags=old.tags, queue=old.queue, priority=old.priority),
+            source="retry",
+            link=old.traceparent,
+            payload=old.payload,
+            target=old.target,
+            retry_of=old.task_id,
+        )
         return Entry(record, definition, func, args, kwargs)
 
     def keep_call(self, entry: Entry) -> None:
@@ -393,3 +412,29 @@ class Dispatcher:
         self._kept[record.task_id] = entry
         if len(self._kept) > CALLS_KEPT:
             self._kept.popitem(last=False)
+
+
+def _expiry(definition: TaskDefinition, placing: Placing, now: float) -> float | None:
+    if placing.expires_at is not None or definition.expires is None:
+        return placing.expires_at
+    return (now if placing.run_at is None else placing.run_at) + definition.expires
+
+
+def _refuse_unclear(
+    names: frozenset[str],
+    definition: TaskDefinition,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> None:
+    """Refuse options that have the name of an argument that is not given: which one was meant cannot be told."""
+    try:
+        given = inspect.signature(func).bind_partial(*args, **kwargs).arguments
+    except TypeError:
+        return  # the call itself is wrong, and will say so
+    for name in sorted(names - given.keys()):
+        msg = (
+            f"{name}= is an option of adding a task, and {definition.name} has an argument of that name: give the "
+            f"argument by its place, or as functools.partial({definition.name}, {name}=…)"
+        )
+        raise ConfigurationError(msg)

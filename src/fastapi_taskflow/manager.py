@@ -27,6 +27,7 @@ from fastapi_taskflow.settings import Settings
 from fastapi_taskflow.stores.memory import MemoryStore
 from fastapi_taskflow.task.call import Calls
 from fastapi_taskflow.task.options import checked_options, declared
+from fastapi_taskflow.task.placing import placed
 from fastapi_taskflow.task.registry import Registry
 from fastapi_taskflow.telemetry.logs import FileLogger
 from fastapi_taskflow.telemetry.metrics import OtelMetrics
@@ -37,6 +38,7 @@ from fastapi_taskflow.telemetry.tracing import OtelTracing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from datetime import datetime, timedelta
     from pathlib import Path
     from typing import Literal, ParamSpec, TypeVar
 
@@ -221,6 +223,17 @@ class TaskManager:
         retries: int = 0,
         delay: float = 0.0,
         backoff: float = 1.0,
+        max_delay: float | None = None,
+        jitter: float = 0.0,
+        retry_on: type[BaseException] | Sequence[type[BaseException]] = (),
+        give_up_on: type[BaseException] | Sequence[type[BaseException]] = (),
+        timeout: float | None = None,
+        expires: float | None = None,
+        unique_for: float | None = None,
+        queue: str = "default",
+        priority: int = 0,
+        executor: Literal["async", "thread", "process"] | None = None,
+        keep_result: bool = True,
         persist: bool = False,
         name: str | None = None,
         requeue_on_interrupt: bool = False,
@@ -231,6 +244,19 @@ class TaskManager:
             retries: Further attempts after a failed one.
             delay: Seconds before the first retry.
             backoff: Factor on the delay for each further retry.
+            max_delay: Seconds that no delay exceeds.
+            jitter: The part of each delay that is left to chance, 0 to 1, so that tasks that failed together do not
+                come back together.
+            retry_on: Retry after these exceptions only.
+            give_up_on: Never retry after these, whatever ``retry_on`` says.
+            timeout: Seconds that one attempt may take.
+            expires: Seconds after which a task that has not started is cancelled.
+            unique_for: Seconds; see ``add_task``.
+            queue: The queue that it waits in.
+            priority: Higher runs first within the queue.
+            executor: What runs it: ``async`` or ``thread`` by default, by the kind of function; ``process`` for work
+                that keeps a core busy.
+            keep_result: Keep what it returns, if it can be stored.
             persist: Run what had not started when the process stopped, also without ``requeue_pending``.
             name: The task's name; the function's own by default.
             requeue_on_interrupt: Run again what a stop of the process cut off. The function must bear to run twice.
@@ -238,10 +264,28 @@ class TaskManager:
         Raises:
             ConfigurationError: If a value is wrong, or another function has the name.
         """
-        options = checked_options(retries=retries, delay=delay, backoff=backoff, name=name)
+        options = checked_options(
+            retries=retries,
+            delay=delay,
+            backoff=backoff,
+            max_delay=max_delay,
+            jitter=jitter,
+            retry_on=retry_on,
+            give_up_on=give_up_on,
+            timeout=timeout,
+            expires=expires,
+            unique_for=unique_for,
+            name=name,
+            queue=queue,
+            priority=priority,
+            executor=executor,
+            persist=persist,
+            requeue_on_interrupt=requeue_on_interrupt,
+            keep_result=keep_result,
+        )
 
         def declare(func: Callable[P, R]) -> Callable[P, R]:
-            self.registry.add(declared(func, options, persist=persist, requeue_on_interrupt=requeue_on_interrupt))
+            self.registry.add(declared(func, options))
             return func
 
         return declare
@@ -256,6 +300,13 @@ class TaskManager:
         tags: Sequence[str] = (),
         idempotency_key: str | None = None,
         session: AsyncSession | AsyncConnection | Session | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: float | timedelta | None = None,
+        run_at: datetime | None = None,
+        expires: float | timedelta | None = None,
+        deadline: datetime | None = None,
+        unique_for: float | timedelta | None = None,
         **kwargs: Any,
     ) -> str:
         """Add ``func(*args, **kwargs)`` as a task from outside of a request; return its id once it is stored.
@@ -267,19 +318,38 @@ class TaskManager:
             idempotency_key: At most one task of this function with this key is ever stored.
             session: A SQLAlchemy session or connection on the tasks' own database. The task becomes part of its
                 transaction: its row is inserted now, it runs as soon as that is committed, and a rollback undoes it.
+            queue: The queue that it waits in, instead of its definition's.
+            priority: Higher runs first within the queue, instead of its definition's.
+            delay: Seconds, or a ``timedelta``, before which it does not run.
+            run_at: The time before which it does not run, with a time zone.
+            expires: Seconds, or a ``timedelta``, after which it is cancelled if it has not started.
+            deadline: The same as a time, with a time zone.
+            unique_for: Seconds, or a ``timedelta``: within each window of that length a task with the same arguments
+                (or the same ``idempotency_key``) exists once. Windows follow each other from the Unix epoch on.
             **kwargs: Its keyword arguments.
 
         Raises:
             TaskArgumentError: If an argument cannot be stored.
             StoreUnavailableError: If the store did not commit in time; nothing was kept.
-            ConfigurationError: If ``session`` is of the wrong type, or on another database.
+            ConfigurationError: If an option is wrong or contradicts another one, or ``session`` is on another database.
             NotStartedError: If the manager is not started.
         """
         dispatcher = self._dispatcher_or_none()
         if dispatcher is None:
             raise NotStartedError(injection.NOT_STARTED)
         carrier = None if session is None else dispatcher.transactions.carrier(session)
-        entry = dispatcher.prepare(func, args, kwargs, tags=tags, idempotency_key=idempotency_key, source="manual")
+        placing = placed(
+            tags=tags,
+            idempotency_key=idempotency_key,
+            queue=queue,
+            priority=priority,
+            delay=delay,
+            run_at=run_at,
+            expires=expires,
+            deadline=deadline,
+            unique_for=unique_for,
+        )
+        entry = dispatcher.prepare(func, args, kwargs, placing, source="manual")
         if carrier is not None:
             return await dispatcher.transactions.enqueue(entry, carrier)
         return await dispatcher.enqueue(entry)

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 from dataclasses import dataclass
+from random import random
 from typing import TYPE_CHECKING, Final
 
 from fastapi_taskflow import clock
@@ -188,7 +189,7 @@ class Runner:
         if ending.failure is None:
             return lifecycle.succeed(record, at=now)
         if record.attempt < record.max_attempts and not asked:
-            pause = entry.definition.backoff_before(record.attempt - _cut_offs(record))
+            pause = entry.definition.retry.pause_before(record.attempt - _cut_offs(record), chance=random)
             return lifecycle.retry(record, ending.failure, at=now, run_at=now + pause)
         return lifecycle.fail(record, ending.failure, at=now)
 

@@ -23,6 +23,9 @@ DURATION_BOUNDS = (
 """Upper bounds, in seconds, of the duration histogram that a store keeps per function."""
 
 
+RELATIONS = ("trace_id", "parent_id", "group_id", "schedule", "retry_of")
+"""Filters of a `TaskQuery` and columns of the same name, each with an index that finds the few rows that match."""
+
 OWNERLESS_GRACE = 2.0
 """Seconds."""
 
@@ -65,6 +68,11 @@ class TaskQuery:
         tag: Has this tag.
         text: A piece of text in the id, the function's name, the error or a tag; case-insensitive.
         trace_id: 32 hex digits.
+        parent_id: Follows or belongs to this task.
+        group_id: Is a member of this group.
+        schedule: Was added by this schedule.
+        retry_of: Retries this task.
+        dead: Failed or interrupted, and waits for a decision.
         since: ``created_at`` at or after, seconds since the Unix epoch.
         until: ``created_at`` before, seconds since the Unix epoch.
         oldest_first: The other order.
@@ -78,11 +86,27 @@ class TaskQuery:
     tag: str | None = None
     text: str | None = None
     trace_id: str | None = None
+    parent_id: str | None = None
+    group_id: str | None = None
+    schedule: str | None = None
+    retry_of: str | None = None
+    dead: bool = False
     since: float | None = None
     until: float | None = None
     oldest_first: bool = False
     cursor: str | None = None
     limit: int = 50
+
+    @property
+    def relations(self) -> Mapping[str, str]:
+        """The filters by columns that few tasks share, by name."""
+        return {name: value for name in RELATIONS if (value := getattr(self, name)) is not None}
+
+    @property
+    def only_counted(self) -> bool:
+        """Whether counters per function and status know how many match."""
+        rest = (self.queue, self.tag, self.text, self.since, self.until)
+        return not (self.dead or self.relations) and all(value is None for value in rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +164,29 @@ class Instance:
     started_at: float
     heartbeat_at: float
     age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Something that a person or a program did to tasks, queues or schedules.
+
+    Attributes:
+        act_id: A UUID of version 7: later acts sort after earlier ones.
+        at: Seconds since the Unix epoch.
+        actor: The user's name; empty where nobody has to sign in.
+        action: What was done, such as ``task.cancel`` or ``queue.pause``.
+        target: The task's id, or the name of the queue or schedule.
+        detail: JSON text with what else there is to know, or None.
+        address: Where the request came from, or None.
+    """
+
+    act_id: str
+    at: float
+    actor: str
+    action: str
+    target: str
+    detail: str | None = None
+    address: str | None = None
 
 
 class Store(Protocol):
@@ -274,6 +321,30 @@ class Store(Protocol):
 
     async def put_meta(self, key: str, value: str, *, expires_at: float | None = None) -> str:
         """Keep a small setting if the key is free or expired; return the value that the store now holds."""
+
+    async def set_meta(self, key: str, value: str) -> None:
+        """Keep a small setting in place of an earlier one, without an end."""
+
+    async def drop_meta(self, key: str) -> bool:
+        """Delete a small setting; return whether there was one."""
+
+    async def metas(self, prefix: str) -> Mapping[str, str]:
+        """Return the small settings whose key begins with ``prefix``, in the order of their keys."""
+
+    async def add_act(self, act: Act) -> None:
+        """Add to the audit log. An act with an id that is there already is left out."""
+
+    async def acts(self, *, target: str | None = None, before: str | None = None, limit: int = 50) -> Sequence[Act]:
+        """Return the audit log, newest first.
+
+        Args:
+            target: Only acts on this.
+            before: Only acts before this one's id, for the next page.
+            limit: At most so many.
+        """
+
+    async def prune_acts(self, *, before: float, limit: int) -> int:
+        """Delete at most ``limit`` acts that were done before; return how many."""
 
 
 class Ride(Protocol):

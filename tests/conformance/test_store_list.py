@@ -193,3 +193,34 @@ async def test_injection_is_text(store: Store, add: Add) -> None:
         assert await ids(store, text=text) == []
         assert await ids(store, tag=text) == []
         assert await ids(store, func_name=text) == []
+
+
+@pytest.mark.parametrize("relation", ["parent_id", "group_id", "schedule", "retry_of"])
+async def test_relatives_are_found(store: Store, add: Add, relation: str) -> None:
+    """By exactly that relation, with other filters and in order."""
+    await add(2)
+    await add(**{relation: "other"})
+    mine = await add(3, **{relation: "x"})
+    done = (await add(status=S.SUCCESS, **{relation: "x"}))[0]
+    page = await store.list(TaskQuery(**{relation: "x"}, limit=2))  # type: ignore[arg-type]
+    assert [each.task_id for each in page.records] == [done.task_id, mine[2].task_id]
+    assert page.total is None
+    page = await store.list(TaskQuery(**{relation: "x"}, limit=9, cursor=page.next_cursor))  # type: ignore[arg-type]
+    assert [each.task_id for each in page.records] == [mine[1].task_id, mine[0].task_id]
+    pending = await store.list(TaskQuery(**{relation: "x"}, statuses=frozenset({S.PENDING})))  # type: ignore[arg-type]
+    assert len(pending.records) == 3
+    assert getattr(pending.records[0], relation) == "x"
+
+
+async def test_dead_letters_are_those_that_wait_for_a_decision(store: Store, add: Add) -> None:
+    """Failed and interrupted ones, until somebody resolved them."""
+    (failed,) = await add(status=S.FAILED)
+    (parked,) = await add(status=S.INTERRUPTED, func_name="other")
+    await add(status=S.FAILED, resolution="retried")
+    await add(status=S.CANCELLED)
+    page = await store.list(TaskQuery(dead=True))
+    assert [each.task_id for each in page.records] == [parked.task_id, failed.task_id]
+    assert page.total is None
+    assert [e.task_id for e in (await store.list(TaskQuery(dead=True, func_name="send"))).records] == [failed.task_id]
+    await store.write([Change(failed.evolve(resolution="discarded"), failed)])
+    assert [e.task_id for e in (await store.list(TaskQuery(dead=True))).records] == [parked.task_id]

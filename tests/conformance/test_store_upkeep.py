@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from fastapi_taskflow.store import OWNERLESS_GRACE, Change, Instance, Store, TaskQuery
+from fastapi_taskflow.store import OWNERLESS_GRACE, Act, Change, Instance, Store, TaskQuery
 from fastapi_taskflow.task.record import FINISHED, LIVE, TaskStatus
 from tests.conformance.conftest import Add, held
 
@@ -236,3 +236,48 @@ async def test_close_is_harmless_twice(store: Store) -> None:
     """Closing what is closed is nothing."""
     await store.close()
     await store.close()
+
+
+async def test_settings_are_replaced_listed_and_dropped(store: Store) -> None:
+    """By their exact prefix."""
+    for key, value in (("queue:b", "1"), ("queue:a", "2"), ("queues", "3"), ("Queue:c", "4"), ("q%:x", "5")):
+        await store.set_meta(key, value)
+    await store.set_meta("queue:a", "6")
+    assert list((await store.metas("queue:")).items()) == [("queue:a", "6"), ("queue:b", "1")]
+    assert await store.metas("q%") == {"q%:x": "5"}
+    assert await store.drop_meta("queue:a")
+    assert not await store.drop_meta("queue:a")
+    assert await store.get_meta("queue:a") is None
+    assert await store.put_meta("queue:b", "7") == "1"
+
+
+async def test_a_setting_that_ended_is_not_listed(store: Store) -> None:
+    """And one that is set has no end any more."""
+    await store.put_meta("k:1", "old", expires_at=time.time() - 1)
+    assert not await store.metas("k:")
+    await store.set_meta("k:1", "new")
+    assert await store.metas("k:") == {"k:1": "new"}
+
+
+def act(number: int, target: str = "t") -> Act:
+    """An act; later ones have greater ids."""
+    return Act(f"{number:03}", float(number), "ann", "task.cancel", target, detail='{"a":1}', address="127.0.0.1")
+
+
+async def test_the_audit_log_is_read_newest_first_page_by_page(store: Store) -> None:
+    """All of it, or what was done to one target."""
+    acts = [act(number, "even" if number % 2 == 0 else "odd") for number in range(6)]
+    for each in (*acts, acts[0]):
+        await store.add_act(each)
+    assert list(await store.acts(limit=10)) == acts[::-1]
+    assert list(await store.acts(target="odd", limit=2)) == [acts[5], acts[3]]
+    assert list(await store.acts(target="odd", before="003", limit=2)) == [acts[1]]
+
+
+async def test_old_acts_are_pruned(store: Store) -> None:
+    """The oldest first, at most so many."""
+    for number in range(5):
+        await store.add_act(act(number))
+    assert await store.prune_acts(before=3.0, limit=2) == 2
+    assert await store.prune_acts(before=3.0, limit=2) == 1
+    assert [each.act_id for each in await store.acts()] == ["004", "003"]

@@ -27,7 +27,8 @@ async def test_new_record_is_kept_whole(store: Store, make: Make) -> None:
         attempts=(Attempt(1, 1.0, 2.0, "E", "e", "d" * 16), Attempt(2, 3.0, 4.0)),
         logs=(LogEntry(1.0, "info", "ü", 1, {"n": [1, None]}), LogEntry(2.0, "error", "x", 2)),
         spans=(SpanFact("e" * 16, "c" * 16, "GET", "client", 6.5, 6.75, "ok", {"k": "v"}),),
-        result="[1,2]", progress=0.5,
+        result="[1,2]", progress=0.5, progress_text="half", resolution="retried", expires_at=2.5,
+        parent_id="p", group_id="g", schedule="nightly", follow="{}",
     )  # fmt: skip
     await store.write([Change(record)])
     expected = record if store.persistent else record._replace(payload=None)

@@ -26,6 +26,7 @@ from fastapi_taskflow.store import TaskQuery
 from fastapi_taskflow.stores.memory import MemoryStore
 from fastapi_taskflow.stores.postgresql import PostgresqlStore
 from fastapi_taskflow.stores.sql import SqlStore
+from fastapi_taskflow.task.placing import placed
 from fastapi_taskflow.task.record import FINISHED, TaskStatus
 from tests import postgresql
 from tests.property.world import LEASE, Clock, Process, turns
@@ -122,7 +123,7 @@ class Model(RuleBasedStateMachine):
     def enqueue(self, which: int, kind: str, key: str | None) -> None:
         """A task is accepted. One key names one task, whoever takes it."""
         process = self.one(which)
-        entry = process.dispatcher.prepare(process.functions[kind], (), {}, idempotency_key=key)
+        entry = process.dispatcher.prepare(process.functions[kind], (), {}, placed(idempotency_key=key))
         task_id = self.run(process.dispatcher.enqueue(entry))
         self.accepted.add(task_id)
         self.pruned.discard(task_id)

@@ -24,6 +24,7 @@ from fastapi_taskflow.task.call import Calls
 from fastapi_taskflow.task.context import get_task_context
 from fastapi_taskflow.task.definition import TaskDefinition
 from fastapi_taskflow.task.registry import Registry
+from fastapi_taskflow.task.retry import RetryPolicy
 from fastapi_taskflow.telemetry.tracing import OtelTracing
 
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ class Process:
         for kind, again, retries in (("once", False, 0), ("again", True, 0), ("retried", False, 1)):
             registry.add(
                 TaskDefinition(
-                    name=kind, func=self._function(), is_async=True, code_name=kind, declared=True, retries=retries,
-                    requeue_on_interrupt=again, delay=0.0,
+                    name=kind, func=self._function(), is_async=True, code_name=kind, declared=True,
+                    retry=RetryPolicy(retries), requeue_on_interrupt=again,
                 )
             )  # fmt: skip
         self.functions = {definition.name: definition.func for definition in registry}

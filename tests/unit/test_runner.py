@@ -16,6 +16,7 @@ from fastapi_taskflow.runner import Runner
 from fastapi_taskflow.task.context import get_task_context, task_log
 from fastapi_taskflow.task.definition import TaskDefinition
 from fastapi_taskflow.task.record import SpanFact, TaskStatus
+from fastapi_taskflow.task.retry import RetryPolicy
 from tests.unit.fakes import RecordingObserver, RecordingStore, make_entry
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Bench:
         retries = options.pop("retries", 0)
         entry = make_entry(func=func, max_attempts=1 + retries, **options)
         entry.definition = TaskDefinition(
-            name="nothing", func=func, is_async=is_async, code_name="tests.f", retries=retries, delay=2.0, backoff=3.0
+            name="nothing", func=func, is_async=is_async, code_name="tests.f", retry=RetryPolicy(retries, 2.0, 3.0)
         )
         entry.admitted = True
         return entry

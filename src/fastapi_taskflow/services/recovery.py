@@ -197,6 +197,9 @@ class Recovery:
     def _runs_again(self, record: TaskRecord, definition: TaskDefinition | None) -> bool:
         if record.status is TaskStatus.RUNNING:
             return record.requeue_on_interrupt
+        if record.run_at is not None or record.schedule is not None:
+            # It was to run later from the first: a retry, a delayed or a scheduled task.
+            return True
         return self._settings.requeue_pending or (definition is not None and definition.persist)
 
     def _go_on(self, entry: Entry) -> None:

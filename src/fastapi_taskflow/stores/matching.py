@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from fastapi_taskflow.stores.compact import PLACE
 from fastapi_taskflow.stores.rows import tag_needle, text_needles
+from fastapi_taskflow.task.record import TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from fastapi_taskflow.stores.rows import Row
 
 _FUNC, _STATUS, _CREATED = PLACE["func_name"], PLACE["status"], PLACE["created_at"]
-_QUEUE, _TRACE, _TAGS = PLACE["queue"], PLACE["trace_id"], PLACE["tags"]
+_TAGS, _RESOLUTION = PLACE["tags"], PLACE["resolution"]
+_DEAD: Final = frozenset({TaskStatus.FAILED.value, TaskStatus.INTERRUPTED.value})
 _TEXTS: Final = (PLACE["task_id"], PLACE["func_name"], PLACE["error"])
 _LOWER: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
@@ -37,9 +39,10 @@ def matcher(query: TaskQuery) -> Callable[[Row], bool]:
         tests.append(lambda row: row[_STATUS] in statuses)
     if (pattern := query.func_name) is not None:
         tests.append(lambda row: name_matches(pattern, row[_FUNC]))
-    for column, wanted in ((_QUEUE, query.queue), (_TRACE, query.trace_id)):
-        if wanted is not None:
-            tests.append(_equals(column, wanted))
+    equal = dict(query.relations) if query.queue is None else {"queue": query.queue, **query.relations}
+    tests += [_equals(PLACE[name], wanted) for name, wanted in equal.items()]
+    if query.dead:
+        tests.append(lambda row: row[_STATUS] in _DEAD and row[_RESOLUTION] is None)
     if (since := query.since) is not None:
         tests.append(lambda row: row[_CREATED] >= since)
     if (until := query.until) is not None:

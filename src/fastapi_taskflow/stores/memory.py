@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 from bisect import bisect_left, insort
 from collections import deque
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from fastapi_taskflow import clock
@@ -20,11 +21,14 @@ from fastapi_taskflow.task.record import TaskRecord, TaskStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from fastapi_taskflow.store import Change, Instance, TaskQuery
+    from fastapi_taskflow.store import Act, Change, Instance, TaskQuery
     from fastapi_taskflow.stores.rows import Row
 
 _FUNC, _STATUS, _CREATED = PLACE["func_name"], PLACE["status"], PLACE["created_at"]
 _START, _END = PLACE["start_time"], PLACE["end_time"]
+MAX_ACTS: Final = 1_000
+"""Acts that the audit log in memory remembers."""
+
 _PENDING, _RUNNING = TaskStatus.PENDING, TaskStatus.RUNNING
 _KEPT: Final = TaskStatus.INTERRUPTED.value
 
@@ -71,6 +75,7 @@ class MemoryStore:
         self._instances: dict[str, Instance] = {}
         self._meta: dict[str, tuple[str, float | None]] = {}
         self._cancels: set[str] = set()
+        self._acts: deque[Act] = deque(maxlen=MAX_ACTS)
         self._numbers: dict[str, dict[str, str]] = {}
         self._numbers_at: dict[str, float] = {}
 
@@ -208,7 +213,7 @@ class MemoryStore:
             if len(records) == query.limit:
                 last = records[-1]
                 return Page(tuple(records), encode_cursor(last.created_at, last.task_id, query), self._total(query))
-            records.append(expand(row)._replace(spans=(), result=None))
+            records.append(expand(row)._replace(spans=(), result=None, follow=None))
         return Page(tuple(records), None, self._total(query))
 
     def _rows(self, after: tuple[float, str] | None, *, oldest_first: bool) -> Iterator[Row]:
@@ -227,7 +232,7 @@ class MemoryStore:
                 yield row
 
     def _total(self, query: TaskQuery) -> int | None:
-        if any((query.queue, query.tag, query.text, query.trace_id)) or (query.since, query.until) != (None, None):
+        if not query.only_counted:
             return None
         return sum(
             count
@@ -349,6 +354,44 @@ class MemoryStore:
         self._meta = {k: kept for k, kept in self._meta.items() if kept[1] is None or kept[1] > now}
         self._meta[key] = (value, expires_at)
         return value
+
+    async def set_meta(self, key: str, value: str) -> None:
+        """Keep a small setting in place of an earlier one."""
+        self._meta[key] = (value, None)
+
+    async def drop_meta(self, key: str) -> bool:
+        """Delete a small setting; return whether there was one."""
+        there = await self.get_meta(key) is not None
+        self._meta.pop(key, None)
+        return there
+
+    async def metas(self, prefix: str) -> Mapping[str, str]:
+        """Return the small settings whose key begins with ``prefix``."""
+        found = {key: await self.get_meta(key) for key in sorted(self._meta) if key.startswith(prefix)}
+        return {key: value for key, value in found.items() if value is not None}
+
+    # -- the audit log -----------------------------------------------------------------------------------------------
+
+    async def add_act(self, act: Act) -> None:
+        """Add to the audit log; the newest `MAX_ACTS` are kept."""
+        if all(act.act_id != known.act_id for known in self._acts):
+            self._acts.append(act)
+
+    async def acts(self, *, target: str | None = None, before: str | None = None, limit: int = 50) -> Sequence[Act]:
+        """Return the audit log, newest first; see `Store.acts`."""
+        matching = [
+            act
+            for act in sorted(self._acts, key=attrgetter("act_id"), reverse=True)
+            if target in (None, act.target) and (before is None or act.act_id < before)
+        ]
+        return matching[:limit]
+
+    async def prune_acts(self, *, before: float, limit: int) -> int:
+        """Delete old acts; see `Store.prune_acts`."""
+        old = [act for act in self._acts if act.at < before][:limit]
+        for act in old:
+            self._acts.remove(act)
+        return len(old)
 
 
 _ALL_WRITTEN: Final = WriteResult()

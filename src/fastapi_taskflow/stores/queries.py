@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from fastapi_taskflow.stores.dialects import place_of
 from fastapi_taskflow.stores.matching import name_matches
 from fastapi_taskflow.stores.rows import COLUMNS, HEAVY, tag_needle, text_needles
-from fastapi_taskflow.stores.schema import IS_LIVE, IS_PRUNABLE, counters, durations, instances, tasks
+from fastapi_taskflow.stores.schema import IS_DEAD, IS_LIVE, IS_PRUNABLE, counters, durations, instances, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -31,12 +31,6 @@ COUNTS: Final = sa.select(counters.c.func_name, counters.c.status, counters.c.co
 DURATIONS: Final = sa.select(durations.c.func_name, durations.c.bucket, durations.c.count, durations.c.seconds).where(
     durations.c.count > 0
 )
-
-
-def only_counted(query: TaskQuery) -> bool:
-    """Whether the counters alone know how many records match."""
-    rest = (query.queue, query.tag, query.text, query.trace_id, query.since, query.until)
-    return all(value is None for value in rest)
 
 
 def legs_of(query: TaskQuery, counts: Iterable[tuple[str, str, int]]) -> dict[Leg, int]:
@@ -64,7 +58,7 @@ def page(
             where each is in order already; so each is read no further than for the whole page.
     """
     conditions = _conditions(query, after)
-    if legs is None or query.trace_id is not None or len(legs) > MAX_LEGS:
+    if legs is None or query.dead or query.relations or len(legs) > MAX_LEGS:
         if query.statuses:
             conditions.append(_t.status.in_(sorted(status.value for status in query.statuses)))
         if legs is not None and query.func_name is not None:
@@ -89,8 +83,8 @@ def _order(query: TaskQuery, columns: Any) -> Sequence[sa.ColumnElement[Any]]:
     return key if query.oldest_first else tuple(column.desc() for column in key)
 
 
-def _conditions(query: TaskQuery, after: tuple[float, str] | None) -> list[sa.ColumnElement[bool]]:
-    found: list[sa.ColumnElement[bool]] = []
+def _conditions(query: TaskQuery, after: tuple[float, str] | None) -> list[Any]:
+    found: list[Any] = []
     if after is not None:
         here, there = (
             sa.tuple_(_t.created_at, _t.task_id),
@@ -99,8 +93,9 @@ def _conditions(query: TaskQuery, after: tuple[float, str] | None) -> list[sa.Co
         found.append(here > there if query.oldest_first else here < there)
     if query.queue is not None:
         found.append(_t.queue == query.queue)
-    if query.trace_id is not None:
-        found.append(_t.trace_id == query.trace_id)
+    found += [_t[name] == value for name, value in query.relations.items()]
+    if query.dead:
+        found.append(IS_DEAD)
     if query.since is not None:
         found.append(_t.created_at >= query.since)
     if query.until is not None:

@@ -23,20 +23,20 @@ _T = TypeVar("_T")
 
 BIRTH: Final = (
     "task_id", "func_name", "created_at", "source", "retry_of", "idempotency_key", "payload", "target", "traceparent",
-    "tracestate", "trace_id", "tags",
+    "tracestate", "trace_id", "expires_at", "parent_id", "group_id", "schedule", "follow", "tags",
 )  # fmt: skip
 """Columns written once, when the task is new."""
 
 STATE: Final = (
     "status", "version", "owner", "queue", "priority", "executor", "attempt", "max_attempts", "run_at", "ready_at",
     "start_time", "end_time", "error", "error_type", "stacktrace", "recoveries", "span_id", "result", "progress",
-    "requeue_on_interrupt", "attempts", "logs", "spans",
+    "progress_text", "resolution", "requeue_on_interrupt", "attempts", "logs", "spans",
 )  # fmt: skip
 """Columns that each change writes."""
 
 COLUMNS: Final = BIRTH + STATE
 INDEX: Final = {name: position for position, name in enumerate(COLUMNS)}
-HEAVY: Final = frozenset({"payload", "spans", "result"})
+HEAVY: Final = frozenset({"payload", "spans", "result", "follow"})
 """Columns that listings leave out."""
 
 _birth = attrgetter(*BIRTH[:-1])

@@ -15,6 +15,7 @@ metadata = sa.MetaData()
 
 _Seconds = sa.Double
 _LIVE: Final = "status IN ('pending', 'running')"
+_DEAD: Final = "status IN ('failed', 'interrupted') AND resolution IS NULL"
 _PRUNABLE: Final = "status IN ('success', 'failed', 'cancelled', 'rejected')"
 
 tasks = sa.Table(
@@ -55,6 +56,13 @@ tasks = sa.Table(
     sa.Column("spans", StoredText),
     sa.Column("result", StoredText),
     sa.Column("progress", _Seconds),
+    sa.Column("progress_text", StoredText),
+    sa.Column("resolution", StoredText),
+    sa.Column("expires_at", _Seconds),
+    sa.Column("parent_id", StoredText),
+    sa.Column("group_id", StoredText),
+    sa.Column("schedule", StoredText),
+    sa.Column("follow", StoredText),
 )
 
 # Each index costs every task, so there are few. Lists by function or status merge one sorted leg for each
@@ -84,6 +92,23 @@ sa.Index(
     sqlite_where=sa.text("trace_id IS NOT NULL"),
     postgresql_where=sa.text("trace_id IS NOT NULL"),
 )
+# What few tasks have costs the others next to nothing in a partial index.
+sa.Index(
+    "ix_taskflow_tasks_dead",
+    tasks.c.created_at,
+    tasks.c.task_id,
+    sqlite_where=sa.text(_DEAD),
+    postgresql_where=sa.text(_DEAD),
+)
+for _name, _column in (("parent", "parent_id"), ("group", "group_id"), ("schedule", "schedule"), ("retry", "retry_of")):
+    sa.Index(
+        f"ix_taskflow_tasks_{_name}",
+        tasks.c[_column],
+        tasks.c.created_at,
+        tasks.c.task_id,
+        sqlite_where=sa.text(f"{_column} IS NOT NULL"),
+        postgresql_where=sa.text(f"{_column} IS NOT NULL"),
+    )
 
 counters = sa.Table(
     "taskflow_counters",
@@ -139,10 +164,24 @@ numbers = sa.Table(
     sa.Column("saved_at", _Seconds, nullable=False),
 )
 
+audit = sa.Table(
+    "taskflow_audit",
+    metadata,
+    sa.Column("act_id", StoredText, primary_key=True),
+    sa.Column("at", _Seconds, nullable=False),
+    sa.Column("actor", StoredText, nullable=False),
+    sa.Column("action", StoredText, nullable=False),
+    sa.Column("target", StoredText, nullable=False),
+    sa.Column("detail", StoredText),
+    sa.Column("address", StoredText),
+)
+sa.Index("ix_taskflow_audit_target", audit.c.target, audit.c.act_id)
+
 VERSION_TABLE: Final = "taskflow_alembic_version"
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The newest revision in ``migrations/versions``; a test holds it true."""
-KNOWN_REVISIONS: Final = frozenset({"0001", HEAD})
+KNOWN_REVISIONS: Final = frozenset({"0001", "0002", HEAD})
 IS_LIVE: Final = sa.text(_LIVE)
 IS_PRUNABLE: Final = sa.text(_PRUNABLE)
+IS_DEAD: Final = sa.text(_DEAD)
 """Literal text, since a partial index is only used where the query states its condition word for word."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import sqlalchemy as sa
 
 from fastapi_taskflow import clock
-from fastapi_taskflow.store import DURATION_BOUNDS, FunctionStats, Instance, Page
-from fastapi_taskflow.stores import queries, schema, sharing, upkeep
+from fastapi_taskflow.store import DURATION_BOUNDS, Act, FunctionStats, Instance, Page
+from fastapi_taskflow.stores import auditing, queries, schema, sharing, upkeep
 from fastapi_taskflow.stores.cursor import decode_cursor, encode_cursor
 from fastapi_taskflow.stores.rows import readable, record_from
 from fastapi_taskflow.stores.schema import instances, meta
@@ -86,6 +86,22 @@ class TableStore(ABC):
         now = clock.now()
         return await self._transaction(lambda db: upkeep.put_meta(db, key, value, expires_at=expires_at, now=now))
 
+    async def set_meta(self, key: str, value: str) -> None:
+        """Keep a small setting in place of an earlier one."""
+        await self._transaction(lambda db: upkeep.set_meta(db, key, value))
+
+    async def drop_meta(self, key: str) -> bool:
+        """Delete a small setting; return whether there was one."""
+        return await self._transaction(lambda db: upkeep.drop_meta(db, key))
+
+    async def add_act(self, act: Act) -> None:
+        """Add to the audit log."""
+        await self._transaction(lambda db: auditing.add(db, act))
+
+    async def prune_acts(self, *, before: float, limit: int) -> int:
+        """Delete old acts; see `Store.prune_acts`."""
+        return await self._transaction(lambda db: auditing.prune(db, before=before, limit=limit))
+
     # -- among instances ---------------------------------------------------------------------------------------------
 
     async def claim(self, owner: str, dead: Mapping[str, float], *, limit: int) -> Sequence[TaskRecord]:
@@ -155,7 +171,7 @@ class TableStore(ABC):
         legs: dict[queries.Leg, int] | None = None
         total: int | None = None
         async with self._reading() as db:
-            counted = queries.only_counted(query)
+            counted = query.only_counted
             if counted or query.statuses or query.func_name is not None:
                 legs = queries.legs_of(query, [tuple(row) for row in await db.execute(queries.COUNTS)])
                 total = sum(legs.values()) if counted else None
@@ -217,3 +233,18 @@ class TableStore(ABC):
                 await db.execute(sa.select(meta.c.value).where(meta.c.key == key, still_valid))
             ).scalar()
         return value
+
+    async def metas(self, prefix: str) -> Mapping[str, str]:
+        """Return the small settings whose key begins with ``prefix``."""
+        valid = sa.or_(meta.c.expires_at.is_(None), meta.c.expires_at > clock.now())
+        wanted = sa.select(meta.c.key, meta.c.value).where(meta.c.key.startswith(prefix, autoescape=True), valid)
+        async with self._reading() as db:
+            rows = await db.execute(wanted.order_by(meta.c.key))
+            # SQLite's LIKE takes capital and small letters for the same.
+            return {row.key: row.value for row in rows if row.key.startswith(prefix)}
+
+    async def acts(self, *, target: str | None = None, before: str | None = None, limit: int = 50) -> Sequence[Act]:
+        """Return the audit log, newest first; see `Store.acts`."""
+        async with self._reading() as db:
+            rows = (await db.execute(auditing.newest(target, before, limit))).mappings().all()
+        return [Act(**row) for row in rows]

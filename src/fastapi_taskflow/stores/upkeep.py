@@ -82,3 +82,15 @@ def put_meta(connection: sa.Connection, key: str, value: str, *, expires_at: flo
     )
     held: str = connection.execute(sa.select(meta.c.value).where(meta.c.key == key)).scalar_one()
     return held
+
+
+def set_meta(connection: sa.Connection, key: str, value: str) -> None:
+    """Keep a setting, in place of an earlier one."""
+    values: dict[str, Any] = {"value": value, "expires_at": None}
+    new = insert(connection, meta).values(key=key, **values)
+    connection.execute(new.on_conflict_do_update(index_elements=["key"], set_=values))
+
+
+def drop_meta(connection: sa.Connection, key: str) -> bool:
+    """Delete a setting; return whether there was one."""
+    return connection.execute(sa.delete(meta).where(meta.c.key == key)).rowcount > 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from fastapi_taskflow.errors import ConfigurationError
 
 MAX_KEY_CHARS: Final = 512
+MAX_PRIORITY: Final = 1_000
+QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
 def require_callable(func: object) -> None:
@@ -46,3 +49,30 @@ def checked_key(key: object) -> str:
         msg = f"idempotency_key must be a string of 1 to {MAX_KEY_CHARS} characters, not {key!r}"
         raise ConfigurationError(msg)
     return key
+
+
+def checked_queue(queue: object) -> str:
+    """Return the name of a queue.
+
+    Raises:
+        ConfigurationError: If it is no name.
+    """
+    if not isinstance(queue, str) or not QUEUE_NAME.fullmatch(queue):
+        msg = (
+            f"a queue's name must be 1 to 64 letters, digits, '.', '_', '-' or ':', beginning with a letter or digit, "
+            f"not {queue!r}"
+        )
+        raise ConfigurationError(msg)
+    return queue
+
+
+def checked_priority(priority: object) -> int:
+    """Return the priority.
+
+    Raises:
+        ConfigurationError: If it is not a whole number from -1,000 to 1,000.
+    """
+    if isinstance(priority, bool) or not isinstance(priority, int) or not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
+        msg = f"priority must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, not {priority!r}"
+        raise ConfigurationError(msg)
+    return priority

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from fastapi_taskflow.task.retry import NO_RETRY, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,36 +22,53 @@ class TaskDefinition:
         func: The function, sync or async.
         is_async: Whether calling it gives a coroutine.
         code_name: Module and qualified name, for ``code.function.name``.
-        retries: Further attempts after a failed one.
-        delay: Seconds before the first retry.
-        backoff: Factor on the delay for each further retry.
+        retry: Whether and when a failed attempt is followed by another one.
         persist: Requeue its waiting tasks after a restart, even without the manager's ``requeue_pending``.
         requeue_on_interrupt: Run again what a crash cut off. The function must bear to run twice.
         queue: The queue's name.
+        priority: Higher runs first within its queue.
+        executor: ``async``, ``thread`` or ``process``.
+        timeout: Seconds that one attempt may take, or None.
+        expires: Seconds after which a task that has not started is cancelled, or None.
+        unique_for: Seconds of the windows in which a second task with the same arguments, or the same key, is the first
+            one; None without windows.
+        keep_result: Whether what it returns is kept.
         declared: Whether ``@task`` named it, so that a new process knows it by its name.
+        parameters: The names by which the function takes keyword arguments.
     """
 
     name: str
     func: Callable[..., Any]
     is_async: bool
     code_name: str
-    retries: int = 0
-    delay: float = 0.0
-    backoff: float = 1.0
+    retry: RetryPolicy = NO_RETRY
     persist: bool = False
     requeue_on_interrupt: bool = False
     queue: str = "default"
+    priority: int = 0
+    executor: str = ""
+    timeout: float | None = None
+    expires: float | None = None
+    unique_for: float | None = None
+    keep_result: bool = True
     declared: bool = False
+    parameters: frozenset[str] = field(init=False, repr=False, compare=False)
 
-    def backoff_before(self, retry: int) -> float:
-        """Return the seconds to wait before retry number ``retry`` (from 1)."""
-        try:
-            return float(self.delay * self.backoff ** (retry - 1))
-        except OverflowError:
-            return MAX_DELAY
+    def __post_init__(self) -> None:
+        """Look at the function."""
+        object.__setattr__(self, "parameters", parameters_of(self.func))
+        if not self.executor:
+            object.__setattr__(self, "executor", "async" if self.is_async else "thread")
 
 
-MAX_DELAY = 10.0 * 365 * 86_400
+def parameters_of(func: Callable[..., Any]) -> frozenset[str]:
+    """Return the names by which ``func`` takes keyword arguments; none if its signature cannot be told."""
+    try:
+        signature = inspect.signature(func)
+    except (TypeError, ValueError):
+        return frozenset()
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return frozenset(name for name, parameter in signature.parameters.items() if parameter.kind in by_name)
 
 
 def calls_async(func: Callable[..., Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -138,6 +139,14 @@ class TaskRecord(NamedTuple):
         spans: The user's own spans, once the task has finished.
         result: The return value as stored text, or None.
         progress: 0 to 1, or None.
+        progress_text: What the task said of its progress, or None.
+        resolution: What an operator did about a failed or interrupted task: ``retried`` or ``discarded``; None for
+            one that still waits for a decision.
+        expires_at: Not to be started at this time or later, or None.
+        parent_id: The task that this one follows or belongs to, or None.
+        group_id: The group that it is a member of, or None.
+        schedule: The name of the schedule that added it, or None.
+        follow: What is to be added when it ends, as stored text, or None.
     """
 
     task_id: str
@@ -174,6 +183,13 @@ class TaskRecord(NamedTuple):
     spans: tuple[SpanFact, ...] = ()
     result: str | None = None
     progress: float | None = None
+    progress_text: str | None = None
+    resolution: str | None = None
+    expires_at: float | None = None
+    parent_id: str | None = None
+    group_id: str | None = None
+    schedule: str | None = None
+    follow: str | None = None
 
     @property
     def duration(self) -> float | None:
@@ -234,3 +250,19 @@ def keyed_task_id(func_name: str, idempotency_key: str) -> str:
     return the right id without asking the store.
     """
     return str(uuid.uuid5(KEY_NAMESPACE, json.dumps((func_name, idempotency_key))))
+
+
+def windowed_key(key: str | None, payload: str | None, *, seconds: float, now: float) -> str:
+    """Return the key that is the same for all calls of one window.
+
+    Windows follow each other from the Unix epoch on, as in River: the key alone says which one is meant, and no
+    instance has to ask what the others have added.
+
+    Args:
+        key: What makes two calls the same; None for the arguments.
+        payload: The arguments as stored text.
+        seconds: The length of a window.
+        now: Seconds since the Unix epoch.
+    """
+    same = key if key is not None else "args:" + hashlib.sha256((payload or "").encode("utf-8", "replace")).hexdigest()
+    return f"{same}@{seconds:g}s/{int(now // seconds)}"

@@ -69,6 +69,7 @@ class Task(Shape):
     end_time: Instant
     duration: float | None
     run_at: Instant
+    expires_at: Instant
     retries_used: int
     attempt: int
     max_attempts: int
@@ -83,9 +84,14 @@ class Task(Shape):
     executor: str
     queue: str
     progress: float | None
+    progress_text: str | None
     result: Any
     idempotency_key: str | None
     retry_of: str | None
+    parent_id: str | None
+    group_id: str | None
+    schedule: str | None
+    resolution: str | None
     recoveries: int
     trace_id: str | None
     instance_id: str | None
@@ -192,6 +198,12 @@ class FunctionShape(Shape):
     retries: int | None = None
     delay: float | None = None
     backoff: float | None = None
+    max_delay: float | None = None
+    jitter: float | None = None
+    timeout: float | None = None
+    expires: float | None = None
+    unique_for: float | None = None
+    priority: int | None = None
     persist: bool | None = None
     requeue_on_interrupt: bool | None = None
 

@@ -151,6 +151,13 @@ async def test_pending_runs_again_with_persist() -> None:
     assert (record.status, ran) == (TaskStatus.PENDING, ["hello"])
 
 
+@pytest.mark.parametrize("facts", [{"run_at": 1.0}, {"schedule": "nightly"}])
+async def test_what_was_to_run_later_runs_again(facts: dict[str, Any]) -> None:
+    """Whatever requeue_pending says: waiting was its purpose."""
+    record, _ = await sweep(left(**facts))
+    assert (record.status, ran) == (TaskStatus.PENDING, ["hello"])
+
+
 async def test_without_requeue_it_is_interrupted() -> None:
     """An operator decides."""
     record, told = await sweep(left())

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from fastapi_taskflow.errors import ConfigurationError
-from fastapi_taskflow.task.definition import MAX_DELAY, TaskDefinition, calls_async, code_name, short_name
+from fastapi_taskflow.task.definition import TaskDefinition, calls_async, code_name, short_name
 from fastapi_taskflow.task.registry import Registry, import_target, split_call, target_of
+from fastapi_taskflow.task.retry import RetryPolicy
 
 
 def plain(a: int, b: int = 0) -> int:
@@ -74,7 +75,7 @@ def test_an_undecorated_function_is_adopted_once() -> None:
     registry = Registry(on_add=lambda definition: told.append(definition.name))
     first = registry.resolve(plain)
     assert registry.resolve(plain) is first
-    assert (first.name, first.retries, first.declared) == ("plain", 0, False)
+    assert (first.name, first.retry.retries, first.declared) == ("plain", 0, False)
     assert told == ["plain"]
 
 
@@ -104,9 +105,9 @@ def test_two_functions_of_one_name_are_told_apart() -> None:
 def test_declaring_a_function_again_replaces_it() -> None:
     """A reloaded module brings the same code under the same name."""
     registry = Registry()
-    registry.add(define(plain, retries=1))
-    registry.add(define(plain, retries=2))
-    assert registry.resolve(plain).retries == 2
+    registry.add(define(plain, retry=RetryPolicy(1)))
+    registry.add(define(plain, retry=RetryPolicy(2)))
+    assert registry.resolve(plain).retry.retries == 2
 
 
 def test_find_imports_a_function_that_was_not_registered() -> None:
@@ -139,10 +140,3 @@ def test_split_call_unfolds_partials() -> None:
     inner = functools.partial(plain, 1)
     func, args, kwargs = split_call(functools.partial(inner, b=2), (), {"b": 3})
     assert (func, args, kwargs) == (plain, (1,), {"b": 3})
-
-
-def test_backoff_grows_and_never_overflows() -> None:
-    """Delay, then times the factor; absurd numbers end at a bound."""
-    definition = define(plain, delay=0.5, backoff=2.0)
-    assert [definition.backoff_before(n) for n in (1, 2, 3)] == [0.5, 1.0, 2.0]
-    assert define(plain, delay=1.0, backoff=10.0).backoff_before(10_000) == MAX_DELAY

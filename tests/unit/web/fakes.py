@@ -10,6 +10,7 @@ from fastapi_taskflow.errors import InvalidTransitionError, TaskNotFoundError
 from fastapi_taskflow.store import DURATION_BOUNDS, FunctionStats, Page
 from fastapi_taskflow.task.definition import TaskDefinition
 from fastapi_taskflow.task.record import LIVE, TaskRecord, TaskStatus, new_task_id
+from fastapi_taskflow.task.retry import RetryPolicy
 from fastapi_taskflow.web.parts import AdminParts, AdminSettings
 from fastapi_taskflow.web.stream import ChangeFeed
 
@@ -185,7 +186,7 @@ def build(records: list[TaskRecord] | None = None, **settings: Any) -> Fakes:
     """Return stand-ins that hold ``records``."""
     journal, store, prometheus, feed = FakeJournal(records or []), FakeStore(), FakePrometheus(), ChangeFeed()
     registry = FakeRegistry(
-        TaskDefinition("send_email", str, is_async=True, code_name="shop.tasks.send_email", retries=3, delay=0.5)
+        TaskDefinition("send_email", str, is_async=True, code_name="shop.tasks.send_email", retry=RetryPolicy(3, 0.5))
     )
     parts = AdminParts(
         settings=AdminSettings(**settings),
