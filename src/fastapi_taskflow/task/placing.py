@@ -73,13 +73,15 @@ def placed(
     Raises:
         ConfigurationError: If one is wrong, or two contradict each other.
     """
+    plain = not tags and not eager and idempotency_key is None and queue is None and priority is None
+    if plain and delay is None and run_at is None and expires is None and deadline is None and unique_for is None:
+        # Most calls: each request waits for this.
+        return AS_DEFINED
     options: dict[str, Any] = {
         "tags": tags or None, "idempotency_key": idempotency_key, "queue": queue, "priority": priority, "delay": delay,
         "run_at": run_at, "expires": expires, "deadline": deadline, "unique_for": unique_for, "eager": eager or None,
     }  # fmt: skip
     given = frozenset(name for name, value in options.items() if value is not None)
-    if not given:
-        return AS_DEFINED
     for one, other in (("delay", "run_at"), ("expires", "deadline"), ("eager", "delay"), ("eager", "run_at")):
         if one in given and other in given:
             msg = f"give {one} or {other}, not both"
