@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from fastapi_taskflow import clock
 from fastapi_taskflow.engines.eager import Starter
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from fastapi_taskflow.engine import RunEntry
     from fastapi_taskflow.entry import Entry
     from fastapi_taskflow.lease import Lease
-
-LONGEST_TIMER: Final = 86_400.0
 
 
 class LocalEngine:
@@ -33,7 +31,7 @@ class LocalEngine:
         self._limit = max_concurrent_tasks
         self._places: asyncio.Semaphore | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, clock.Timer] = {}
         self._run: RunEntry | None = None
         self._stopping = False
         self._held: list[Entry] = []
@@ -138,9 +136,7 @@ class LocalEngine:
         return all(task.done() for task in others)
 
     def _plan(self, entry: Entry, run_at: float) -> None:
-        loop = asyncio.get_running_loop()
-        wait = min(max(0.0, run_at - clock.now()), LONGEST_TIMER)
-        self._timers[entry.record.task_id] = loop.call_later(wait, self._due, entry)
+        self._timers[entry.record.task_id] = clock.call_at(run_at, self._due, entry)
 
     def _due(self, entry: Entry) -> None:
         self._timers.pop(entry.record.task_id, None)
