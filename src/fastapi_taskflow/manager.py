@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import ChainMap
 from typing import TYPE_CHECKING, Any
 
 from fastapi import BackgroundTasks, FastAPI, Request  # noqa: TC002 - FastAPI reads the annotations of get_tasks
@@ -12,6 +13,7 @@ from starlette.middleware import Middleware
 
 from fastapi_taskflow import injection
 from fastapi_taskflow.background import SCOPE_KEY, ManagedBackgroundTasks
+from fastapi_taskflow.dependencies import Dependencies, needs_of
 from fastapi_taskflow.dispatcher import Dispatcher
 from fastapi_taskflow.engines.local import LocalEngine
 from fastapi_taskflow.errors import ConfigurationError, LifecycleConflictError, NotStartedError
@@ -25,7 +27,9 @@ from fastapi_taskflow.runner import Runner
 from fastapi_taskflow.runtime import Runtime
 from fastapi_taskflow.settings import Settings
 from fastapi_taskflow.stores.memory import MemoryStore
+from fastapi_taskflow.surroundings import Surroundings
 from fastapi_taskflow.task.call import Calls
+from fastapi_taskflow.task.definition import short_name
 from fastapi_taskflow.task.options import checked_options, declared
 from fastapi_taskflow.task.placing import placed
 from fastapi_taskflow.task.registry import Registry
@@ -50,11 +54,13 @@ if TYPE_CHECKING:
 
     from fastapi_taskflow.observer import Observer
     from fastapi_taskflow.store import Store
+    from fastapi_taskflow.surroundings import AttemptMiddleware
     from fastapi_taskflow.task.payload import Serializer
     from fastapi_taskflow.telemetry.task_observer import TaskObserver
 
     P = ParamSpec("P")
     R = TypeVar("R")
+    Middle = TypeVar("Middle", bound=AttemptMiddleware)
 
 logger = logging.getLogger("fastapi_taskflow")
 
@@ -157,7 +163,8 @@ class TaskManager:
             catch_up=lambda: self.journal.tell(),  # noqa: PLW0108
             limits=lambda: {"default": max_concurrent_tasks},
         )
-        self.registry = Registry(on_add=self.prometheus.declare)
+        self.registry = Registry(on_add=self.prometheus.declare, needs_of=needs_of)
+        self.surroundings = Surroundings(Dependencies(self._overrides))
         observers = list(loggers or ())
         if log_file is not None:
             observers.append(
@@ -200,6 +207,7 @@ class TaskManager:
             coroutines=CoroutineExecutor(),
             threads=ThreadExecutor(self.settings.max_sync_threads),
             on_end=self.dispatcher.keep_call,
+            surroundings=self.surroundings,
         )
         self._runtime = Runtime(
             self.store,
@@ -262,7 +270,7 @@ class TaskManager:
             requeue_on_interrupt: Run again what a stop of the process cut off. The function must bear to run twice.
 
         Raises:
-            ConfigurationError: If a value is wrong, or another function has the name.
+            ConfigurationError: If a value is wrong, another function has the name, or a dependency needs a request.
         """
         options = checked_options(
             retries=retries,
@@ -289,6 +297,25 @@ class TaskManager:
             return func
 
         return declare
+
+    def middleware(self, around: Middle) -> Middle:
+        """Have ``around(context, call_next)`` run around each attempt of each task. For ``@task_manager.middleware``.
+
+        It runs within the attempt's span and task context, the first one declared outermost, and around the task's
+        dependencies. ``await call_next()`` goes on, at most once, and returns what the function returned; what
+        ``around`` returns or raises takes its place.
+
+        Args:
+            around: An async function of the attempt's `TaskContext` and ``call_next``.
+
+        Raises:
+            ConfigurationError: If it is no such function, or the manager is started.
+        """
+        if self._started_by is not None:
+            msg = f"the middleware {short_name(around)} comes too late: the manager was started by {self._started_by}"
+            raise ConfigurationError(msg)
+        self.surroundings.add(around)
+        return around
 
     # -- adding tasks ------------------------------------------------------------------------------------------------
 
@@ -515,6 +542,11 @@ class TaskManager:
                 self._one_request_users -= 1
                 if self._one_request_users == 0 and self._started_by == ONE_REQUEST:
                     await self.shutdown()
+
+    def _overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]:
+        """Return what stands in for dependencies: an app's ``dependency_overrides``, the first app's before others."""
+        overrides = [app.dependency_overrides for app, _ in self._apps.values()]
+        return overrides[0] if len(overrides) == 1 else ChainMap(*overrides)
 
     def _dispatcher_or_none(self) -> Dispatcher | None:
         return self.dispatcher if self._ready else None

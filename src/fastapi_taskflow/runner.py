@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.journal import Journal
     from fastapi_taskflow.lease import Lease
     from fastapi_taskflow.observer import AttemptSpan, Tracing
+    from fastapi_taskflow.surroundings import Surroundings
     from fastapi_taskflow.task.definition import TaskDefinition
     from fastapi_taskflow.task.record import LogEntry, SpanFact, TaskRecord
 
@@ -50,7 +51,7 @@ WELL: Final = Ending()
 
 
 class Runner:
-    """Runs attempts: started → span → call → settled → told.
+    """Runs attempts: started → span → context → middleware → dependencies → call → settled → told.
 
     Args:
         journal: Where records go.
@@ -59,6 +60,7 @@ class Runner:
         coroutines: Runs async functions.
         threads: Runs sync functions.
         on_end: Told of an entry whose task has ended.
+        surroundings: What is around each call.
 
     Attributes:
         owner: The id of this instance, new with each start.
@@ -73,6 +75,7 @@ class Runner:
         coroutines: Executor,
         threads: Executor,
         on_end: Callable[[Entry], None],
+        surroundings: Surroundings,
     ) -> None:
         self._journal = journal
         self._tracing = tracing
@@ -81,6 +84,7 @@ class Runner:
         self._threads = threads
         self.owner = ""
         self._on_end = on_end
+        self._surroundings = surroundings
 
     async def run(self, entry: Entry) -> float | None:
         """Run one attempt; return when the next one is due (seconds since the Unix epoch), or None.
@@ -115,11 +119,14 @@ class Runner:
         token = set_task_context(context)
         span_token = span.activate() if span is not None else None
         try:
+            executor = self._threads
             if entry.definition.is_async:
                 entry.runner = asyncio.current_task()
-                await self._coroutines.run(entry.func, entry.args, entry.kwargs)
+                executor = self._coroutines
+            if self._surroundings.surround(entry.definition):
+                await self._surroundings.run(executor, entry, context)
             else:
-                await self._threads.run(entry.func, entry.args, entry.kwargs)
+                await executor.run(entry.func, entry.args, entry.kwargs)
         except asyncio.CancelledError as error:
             return self._stopped(entry, error)
         except KeyboardInterrupt:

@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from fastapi_taskflow import clock
+from fastapi_taskflow.dependencies import Dependencies
 from fastapi_taskflow.dispatcher import Dispatcher
 from fastapi_taskflow.engines.local import LocalEngine
 from fastapi_taskflow.errors import InvalidTransitionError, StoreUnavailableError
@@ -20,6 +21,7 @@ from fastapi_taskflow.services.liveness import Liveness
 from fastapi_taskflow.services.recovery import Recovery
 from fastapi_taskflow.settings import Settings
 from fastapi_taskflow.store import Instance
+from fastapi_taskflow.surroundings import Surroundings
 from fastapi_taskflow.task.call import Calls
 from fastapi_taskflow.task.context import get_task_context
 from fastapi_taskflow.task.definition import TaskDefinition
@@ -108,7 +110,7 @@ class Process:
         self.dispatcher = Dispatcher(self.journal, self.engine, registry, tracing, calls=calls, commit_timeout=30.0)
         self.runner = Runner(
             self.journal, tracing, lease=self.lease, coroutines=CoroutineExecutor(), threads=ThreadExecutor(1),
-            on_end=self.dispatcher.keep_call,
+            on_end=self.dispatcher.keep_call, surroundings=Surroundings(Dependencies(dict)),
         )  # fmt: skip
         self.dispatcher.owner = self.runner.owner = name
         liveness = Liveness(self.me, LEASE)

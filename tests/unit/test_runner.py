@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fastapi_taskflow.dependencies import Dependencies
 from fastapi_taskflow.engines.local import LocalEngine
 from fastapi_taskflow.executors.coroutine import CoroutineExecutor
 from fastapi_taskflow.executors.thread import ThreadExecutor
 from fastapi_taskflow.journal import Journal
 from fastapi_taskflow.lease import Lease
 from fastapi_taskflow.runner import Runner
+from fastapi_taskflow.surroundings import Surroundings
 from fastapi_taskflow.task.context import get_task_context, task_log
 from fastapi_taskflow.task.definition import TaskDefinition
 from fastapi_taskflow.task.record import SpanFact, TaskStatus
@@ -89,6 +91,7 @@ class Bench:
             coroutines=CoroutineExecutor(),
             threads=ThreadExecutor(2),
             on_end=self.ended.append,
+            surroundings=Surroundings(Dependencies(dict)),
         )
         self.runner.owner = "me"
 

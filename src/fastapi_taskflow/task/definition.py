@@ -12,6 +12,8 @@ from fastapi_taskflow.task.retry import NO_RETRY, RetryPolicy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fastapi_taskflow.task.need import Need
+
 
 @dataclass(frozen=True, slots=True)
 class TaskDefinition:
@@ -34,7 +36,8 @@ class TaskDefinition:
             one; None without windows.
         keep_result: Whether what it returns is kept.
         declared: Whether ``@task`` named it, so that a new process knows it by its name.
-        parameters: The names by which the function takes keyword arguments.
+        needs: The parameters that are filled for each attempt.
+        parameters: The names by which the function takes keyword arguments that are not filled.
     """
 
     name: str
@@ -52,11 +55,14 @@ class TaskDefinition:
     unique_for: float | None = None
     keep_result: bool = True
     declared: bool = False
+    needs: tuple[Need, ...] = ()
     parameters: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Look at the function."""
-        object.__setattr__(self, "parameters", parameters_of(self.func))
+        # An option of add_task that has the name of a need is the option: nobody has to give the need.
+        filled = {need.parameter for need in self.needs}
+        object.__setattr__(self, "parameters", parameters_of(self.func) - filled)
         if not self.executor:
             object.__setattr__(self, "executor", "async" if self.is_async else "thread")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -15,17 +16,30 @@ from fastapi_taskflow.task.definition import TaskDefinition, calls_async, code_n
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from fastapi_taskflow.task.need import Need
+
 logger = logging.getLogger("fastapi_taskflow.registry")
 
 
 class Registry:
-    """Definitions of one manager. Functions without a decorator are added when they are first used."""
+    """Definitions of one manager. Functions without a decorator are added when they are first used.
 
-    def __init__(self, *, on_add: Callable[[TaskDefinition], None] | None = None) -> None:
+    Args:
+        on_add: Told of each definition.
+        needs_of: Tells which parameters of a function are filled for each attempt.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_add: Callable[[TaskDefinition], None] | None = None,
+        needs_of: Callable[[Callable[..., Any]], tuple[Need, ...]] = lambda _: (),
+    ) -> None:
         self._by_name: dict[str, TaskDefinition] = {}
         self._by_func: dict[Any, TaskDefinition] = {}
         self._lock = threading.Lock()
         self._on_add = on_add
+        self._needs_of = needs_of
 
     def __iter__(self) -> Iterator[TaskDefinition]:
         """Iterate over all definitions."""
@@ -43,8 +57,9 @@ class Registry:
         """Add a definition.
 
         Raises:
-            ConfigurationError: If another function has the name.
+            ConfigurationError: If another function has the name, or its parameters cannot be filled.
         """
+        definition = self._with_needs(definition)
         with self._lock:
             known = self._by_name.get(definition.name)
             if known is not None and known.code_name != definition.code_name:
@@ -59,6 +74,19 @@ class Registry:
             self._by_func[definition.func] = definition
         if self._on_add is not None:
             self._on_add(definition)
+
+    def _with_needs(self, definition: TaskDefinition) -> TaskDefinition:
+        needs = self._needs_of(definition.func)
+        if not needs:
+            return definition
+        if definition.executor == "process":
+            names = ", ".join(need.parameter for need in needs)
+            msg = (
+                f"{definition.name} runs in a process of its own, where no dependency of this one's can be: open what "
+                f"{names} stands for within the function, or use another executor"
+            )
+            raise ConfigurationError(msg)
+        return dataclasses.replace(definition, needs=needs)
 
     def known(self, func: Any) -> TaskDefinition | None:
         """Return the definition of a plain function that was seen before, or None."""
@@ -84,17 +112,19 @@ class Registry:
             for candidate in (name, code):
                 other = self._by_name.get(candidate)
                 if other is not None and other.code_name == code:
-                    return other
+                    # Two functions made by one piece of code may have been given different dependencies.
+                    return self._with_needs(dataclasses.replace(other, func=func)) if other.needs else other
         if name in self._by_name:
             name = code
         definition = TaskDefinition(name=name, func=func, is_async=calls_async(func), code_name=code)
         if inspect.isfunction(func) and "<locals>" not in code:
             self.add(definition)
-        else:
-            with self._lock:
-                self._by_name.setdefault(name, definition)
-            if self._on_add is not None:
-                self._on_add(definition)
+            return self._by_func[func]
+        definition = self._with_needs(definition)
+        with self._lock:
+            self._by_name.setdefault(name, definition)
+        if self._on_add is not None:
+            self._on_add(definition)
         return definition
 
     def find(self, name: str, target: str | None) -> TaskDefinition | None:
