@@ -216,7 +216,7 @@ class TaskRecord(NamedTuple):
     def evolve(self, **changes: Any) -> TaskRecord:
         """Return the next version of this record with ``changes``."""
         # Not by ``_replace``, which takes a step for each field, whatever has changed.
-        values = list(self)
+        values: list[Any] = list(self)
         values[_VERSION] += 1
         for name, value in changes.items():
             values[_POSITIONS[name]] = value
