@@ -85,9 +85,9 @@ async def send_confirmation(order: Order) -> None:
 
 
 @task_manager.task(requeue_on_interrupt=True)
-def take_from_stock(order_id: UUID, lines: list[Line]) -> None:
+def take_from_stock(order_id: UUID, lines: list[Line], goods: stock.StockDep) -> None:
     """Take the goods from the stock. It may run twice after a crash, so the stock knows which orders it has seen."""
     with tracer.start_as_current_span("stock update"):
         for line in lines:
-            left = stock.take(order_id, line.sku, line.quantity)
+            left = stock.take(goods, order_id, line.sku, line.quantity)
             task_log(f"{line.sku}: {left} left", level="warning" if left < stock.FEW else "info")

@@ -92,13 +92,23 @@ sleep_until = _sleep_until
 """``await sleep_until(when)``: return once it is ``when``."""
 
 
-def use(clock: Clock | None) -> None:
-    """Put ``clock`` in the place of the real one; None puts that one back. For tests."""
-    global now, call_at, sleep_until
+_used: Clock | None = None
+
+
+def current() -> Clock | None:
+    """Return what stands in the place of the real clock, or None."""
+    return _used
+
+
+def use(clock: Clock | None) -> Clock | None:
+    """Put ``clock`` in the place of the real one, for tests; return what was there. None is the real one."""
+    global now, call_at, sleep_until, _used
+    before, _used = _used, clock
     if clock is None:
         now, call_at, sleep_until = time.time, _call_at, _sleep_until
     else:
         now, call_at, sleep_until = clock.now, clock.call_at, clock.sleep_until
+    return before
 
 
 def to_datetime(seconds: float) -> datetime:

@@ -104,7 +104,13 @@ def _parameters(call: Callable[..., Any]) -> Iterator[tuple[inspect.Parameter, A
             holder = SimpleNamespace(__annotations__={parameter.name: annotation})
             try:
                 annotation = typing.get_type_hints(holder, names, {}, include_extras=True)[parameter.name]
-            except Exception:  # noqa: BLE001 - evaluating runs the user's code; a name for type checkers is no Depends
+            except Exception as error:  # noqa: BLE001 - it runs the user's code; most often a name is missing
+                if "Depends" in annotation:
+                    msg = (
+                        f"{short_name(call)} cannot be a task: the annotation of {parameter.name!r} has a Depends, but "
+                        f"cannot be evaluated in its module: {error}. Names in annotations must be the module's own"
+                    )
+                    raise ConfigurationError(msg) from None
                 annotation = parameter.empty
         yield parameter, annotation
 

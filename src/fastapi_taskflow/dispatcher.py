@@ -93,6 +93,12 @@ class Dispatcher:
         self._persistent = journal.store.persistent
         self._kept: OrderedDict[str, Entry] = OrderedDict()
 
+    def lead_to(self, engine: Engine) -> Engine:
+        """Hand tasks to ``engine`` from here on; return where they went before. For test aids."""
+        before, self.engine = self.engine, engine
+        self.transactions.engine = engine
+        return before
+
     # -- in ----------------------------------------------------------------------------------------------------------
 
     def prepare(

@@ -191,7 +191,7 @@ class TaskManager:
         )
         held = Lease(self.settings.lease if self.store.persistent else None)
         engine = LocalEngine(max_concurrent_tasks, held)
-        calls = Calls(self.registry, serializer)
+        self.calls = calls = Calls(self.registry, serializer)
         self.dispatcher = Dispatcher(
             self.journal,
             engine,
@@ -542,6 +542,11 @@ class TaskManager:
                 self._one_request_users -= 1
                 if self._one_request_users == 0 and self._started_by == ONE_REQUEST:
                     await self.shutdown()
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it takes tasks."""
+        return self._ready
 
     def _overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]:
         """Return what stands in for dependencies: an app's ``dependency_overrides``, the first app's before others."""

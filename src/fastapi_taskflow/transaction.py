@@ -74,8 +74,8 @@ class Transactions:
     """
 
     def __init__(self, journal: Journal, engine: Engine, owner: Callable[[], str]) -> None:
+        self.engine = engine
         self._journal = journal
-        self._engine = engine
         self._owner = owner
 
     def carrier(self, session: object) -> Carrier:
@@ -120,7 +120,7 @@ class Transactions:
 
     def _begin(self, carried: Sequence[CarriedTask], under_way: Callable[[], bool]) -> None:
         if self._journal.running:
-            self._engine.spawn(self._take(carried, under_way))
+            self.engine.spawn(self._take(carried, under_way))
             return
         logger.warning("%d task(s) committed after the manager's end; another instance takes them", len(carried))
         for each in carried:
@@ -135,10 +135,10 @@ class Transactions:
             ours = await self._claim(carried)
             for each in ours:
                 if not each.in_order:
-                    self._engine.submit(each.entry)
+                    self.engine.submit(each.entry)
             for each in ours:
                 if each.in_order:
-                    await self._engine.run(each.entry)
+                    await self.engine.run(each.entry)
                     each.ended.set()
         finally:
             for each in carried:

@@ -11,12 +11,16 @@ from fastapi import FastAPI
 from starlette.routing import Mount
 
 import fastapi_taskflow
-from fastapi_taskflow import ManagedBackgroundTasks, TaskAdmin, TaskManager, errors
+from fastapi_taskflow import ManagedBackgroundTasks, TaskAdmin, TaskManager, errors, testing
 from fastapi_taskflow.telemetry import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+
+INNER = {"take_down", "give_up", "now", "call_at", "sleep_until"}
+"""Methods of the test aids that only the package calls."""
 
 
 @pytest.mark.parametrize(
@@ -56,6 +60,19 @@ def test_every_public_name_is_in_the_reference(project_root: Path) -> None:
     """No name that users may import is missing in the reference."""
     page = (project_root / "docs/reference/api.md").read_text(encoding="utf-8")
     assert {name for name in fastapi_taskflow.__all__ if not re.search(rf"\b{name}\b", page)} == set()
+
+
+def test_every_test_aid_is_in_the_manual(project_root: Path) -> None:
+    """No name of ``fastapi_taskflow.testing``, and no option or method of one, is missing."""
+    pages = "".join(
+        (project_root / page).read_text(encoding="utf-8")
+        for page in ("docs/reference/api.md", "docs/how-to/test-your-tasks.md")
+    )
+    told = set(testing.__all__)
+    for kind in (testing.CapturedTasks, testing.FakeClock, testing.InlineRun, testing.CapturedTask):
+        told |= {name for name in vars(kind) if not name.startswith("_")} - INNER
+    told |= set(inspect.signature(testing.CapturedTasks.assert_enqueued).parameters) - {"self"}
+    assert {name for name in told if name not in pages} == set()
 
 
 def test_every_route_is_in_the_reference_and_no_other(project_root: Path) -> None:

@@ -29,7 +29,7 @@ CORE = {
 IMPORT_ALL = """
 import importlib, pkgutil, fastapi_taskflow
 for module in pkgutil.walk_packages(fastapi_taskflow.__path__, "fastapi_taskflow."):
-    if ".migrations." not in module.name:
+    if ".migrations." not in module.name and module.name != "fastapi_taskflow.testing.fixtures":  # needs pytest
         importlib.import_module(module.name)
 """
 

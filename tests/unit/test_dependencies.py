@@ -197,6 +197,19 @@ def test_an_annotation_that_only_a_type_checker_knows_is_no_obstacle() -> None:
     assert [need.parameter for need in needs_of(task)] == ["number"]
 
 
+def test_an_annotation_with_a_depends_that_cannot_be_evaluated_is_refused() -> None:
+    """It is text in this module, and its name is this function's: nobody could fill it."""
+
+    def get_local() -> int:
+        return 1
+
+    def task(number: Annotated[int, Depends(get_local)]) -> None:
+        """Do nothing."""
+
+    with pytest.raises(ConfigurationError, match=r"annotation of 'number'.*'get_local' is not defined"):
+        needs_of(task)
+
+
 def test_a_plain_function_needs_nothing() -> None:
     """Nor does what has no signature."""
     assert needs_of(get_number) == needs_of(print) == needs_of(dict) == ()
