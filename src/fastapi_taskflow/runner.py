@@ -123,7 +123,7 @@ class Runner:
             if entry.definition.is_async:
                 entry.runner = asyncio.current_task()
                 executor = self._coroutines
-            if self._surroundings.surround(entry.definition):
+            if self._surroundings.middleware or entry.definition.needs:
                 await self._surroundings.run(executor, entry, context)
             else:
                 await executor.run(entry.func, entry.args, entry.kwargs)

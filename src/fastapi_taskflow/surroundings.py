@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from fastapi_taskflow.entry import Entry
     from fastapi_taskflow.executor import Executor
     from fastapi_taskflow.task.context import TaskContext
-    from fastapi_taskflow.task.definition import TaskDefinition
 
     CallNext = Callable[[], Awaitable[Any]]
     AttemptMiddleware = Callable[[TaskContext, CallNext], Awaitable[Any]]
@@ -56,10 +55,6 @@ class Surroundings:
             msg = f"{what}; {short_name(middleware)} cannot be called so: {error}"
             raise ConfigurationError(msg) from None
         self.middleware.append(middleware)
-
-    def surround(self, definition: TaskDefinition) -> bool:
-        """Tell whether there is anything around this task's function."""
-        return bool(self.middleware or definition.needs)
 
     async def run(self, executor: Executor, entry: Entry, context: TaskContext) -> Any:
         """Call the task's function by ``executor`` with all that surrounds it; return what comes out.
