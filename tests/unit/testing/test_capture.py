@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 from unittest.mock import ANY
 
 import pytest
+import sqlalchemy as sa
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
+from sqlalchemy.orm import Session
 
 from fastapi_taskflow import ConfigurationError, ManagedBackgroundTasks, TaskAdmin, TaskManager, get_task_context
 from fastapi_taskflow.testing import FakeClock, capture_tasks
@@ -179,3 +182,25 @@ async def test_it_works_without_an_application(manager: TaskManager) -> None:
         captured.assert_enqueued(send_email, times=1, idempotency_key="once")
         await manager.shutdown()
     assert ran == []
+
+
+async def test_a_task_of_the_users_transaction_is_captured_at_its_commit(tmp_path: Path) -> None:
+    """It comes to the engine by another way; a rollback leaves nothing to capture."""
+    ran.clear()
+    manager = TaskManager(snapshot_db=tmp_path / "tasks.db")
+    await manager.startup()
+    database = sa.create_engine(f"sqlite:///{tmp_path / 'tasks.db'}")
+    with capture_tasks(manager) as captured:
+        for commit in (True, False):
+            with Session(database) as session:
+                await manager.enqueue(send_email, "committed" if commit else "undone", session=session)
+                if commit:
+                    session.commit()
+        async with asyncio.timeout(10):
+            while not captured.tasks:  # noqa: ASYNC110 - it is claimed some time after the commit
+                await asyncio.sleep(0.001)
+        captured.assert_enqueued(send_email, "committed", times=1)
+        assert (await captured.run_all())[0].status == "success"
+    await manager.shutdown()
+    database.dispose()
+    assert ran == ["committed"]
