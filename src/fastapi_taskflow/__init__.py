@@ -14,11 +14,15 @@ from fastapi_taskflow.errors import (
     StoreError,
     StoreUnavailableError,
     TaskArgumentError,
+    TaskFailedError,
     TaskflowError,
     TaskNotFoundError,
+    TaskTimeoutError,
+    WaitTimeoutError,
 )
 from fastapi_taskflow.manager import TaskManager
-from fastapi_taskflow.task.context import TaskContext, get_task_context, task_log
+from fastapi_taskflow.task.context import TaskContext, get_task_context, task_log, task_progress
+from fastapi_taskflow.task.control import GiveUp, Retry, Snooze
 from fastapi_taskflow.task.payload import CloudpickleSerializer, PickleSerializer, Serializer
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus
 from fastapi_taskflow.telemetry.logs import FileLogger, InMemoryLogger, StdoutLogger
@@ -30,6 +34,7 @@ __all__ = [
     "CloudpickleSerializer",
     "ConfigurationError",
     "FileLogger",
+    "GiveUp",
     "InMemoryLogger",
     "InvalidTransitionError",
     "LifecycleConflictError",
@@ -38,8 +43,10 @@ __all__ = [
     "ManagedBackgroundTasks",
     "NotStartedError",
     "PickleSerializer",
+    "Retry",
     "SchemaVersionError",
     "Serializer",
+    "Snooze",
     "StdoutLogger",
     "StoreError",
     "StoreUnavailableError",
@@ -47,14 +54,18 @@ __all__ = [
     "TaskArgumentError",
     "TaskAuthBackend",
     "TaskContext",
+    "TaskFailedError",
     "TaskManager",
     "TaskNotFoundError",
     "TaskObserver",
     "TaskRecord",
     "TaskStatus",
+    "TaskTimeoutError",
     "TaskflowError",
+    "WaitTimeoutError",
     "__version__",
     "get_task_context",
     "hash_password",
     "task_log",
+    "task_progress",
 ]

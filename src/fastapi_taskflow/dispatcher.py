@@ -7,11 +7,10 @@ import contextlib
 import inspect
 import logging
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi_taskflow import clock
-from fastapi_taskflow.entry import Entry
+from fastapi_taskflow.entry import Entry, live_record
 from fastapi_taskflow.errors import (
     ConfigurationError,
     InvalidTransitionError,
@@ -19,7 +18,7 @@ from fastapi_taskflow.errors import (
     TaskArgumentError,
     TaskNotFoundError,
 )
-from fastapi_taskflow.journal import with_live_logs
+from fastapi_taskflow.kept_calls import RETRYABLE
 from fastapi_taskflow.task import lifecycle
 from fastapi_taskflow.task.arguments import require_callable
 from fastapi_taskflow.task.event import EventKind, TaskEvent
@@ -33,7 +32,9 @@ if TYPE_CHECKING:
 
     from fastapi_taskflow.commit import Commit
     from fastapi_taskflow.engine import Engine
+    from fastapi_taskflow.expiry import Expiry
     from fastapi_taskflow.journal import Journal
+    from fastapi_taskflow.kept_calls import KeptCalls
     from fastapi_taskflow.observer import Tracing
     from fastapi_taskflow.task.call import Calls
     from fastapi_taskflow.task.definition import TaskDefinition
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("fastapi_taskflow.dispatcher")
 
-RETRYABLE: Final = frozenset({TaskStatus.FAILED, TaskStatus.INTERRUPTED, TaskStatus.CANCELLED, TaskStatus.REJECTED})
 CANCEL_NOTICE: Final = 1.0
 """Seconds that a cancel request waits for a running async task to end, so that its answer can say so."""
 
@@ -51,9 +51,6 @@ ELSEWHERE_POLL: Final = 0.1
 
 CROWDED: Final = 1_000
 """Waiting changes at which even a store that keeps nothing is waited for: whoever adds tasks in a loop is slowed."""
-
-CALLS_KEPT: Final = 1_000
-"""Calls of unsuccessful tasks kept for a retry by hand, where the store cannot keep them."""
 
 
 class Dispatcher:
@@ -65,6 +62,8 @@ class Dispatcher:
         registry: The known functions.
         tracing: Makes the send span.
         calls: Stores and restores calls.
+        expiry: Ends what may not start any more.
+        kept: Keeps the calls of tasks that have ended.
         commit_timeout: Seconds to wait for the store.
 
     Attributes:
@@ -80,18 +79,21 @@ class Dispatcher:
         tracing: Tracing,
         *,
         calls: Calls,
+        expiry: Expiry,
+        kept: KeptCalls,
         commit_timeout: float,
     ) -> None:
         self.engine = engine
         self.owner = ""
-        self.transactions = Transactions(journal, engine, lambda: self.owner)
+        self.transactions = Transactions(journal, engine, expiry, lambda: self.owner)
         self._journal = journal
         self._registry = registry
         self._tracing = tracing
         self._commit_timeout = commit_timeout
         self._calls = calls
         self._persistent = journal.store.persistent
-        self._kept: OrderedDict[str, Entry] = OrderedDict()
+        self._expiry = expiry
+        self._kept = kept
 
     def lead_to(self, engine: Engine) -> Engine:
         """Hand tasks to ``engine`` from here on; return where they went before. For test aids."""
@@ -180,7 +182,7 @@ class Dispatcher:
             requeue_on_interrupt=definition.requeue_on_interrupt,
             traceparent=span.traceparent if span is not None else None,
             tracestate=span.tracestate if span is not None else None,
-            expires_at=_expiry(definition, placing, now),
+            expires_at=_expires_at(definition, placing, now),
             parent_id=placing.parent_id,
             group_id=placing.group_id,
             schedule=placing.schedule,
@@ -248,6 +250,8 @@ class Dispatcher:
         for entry in entries:
             if not entry.lost:
                 entry.admitted = True
+                if entry.record.expires_at is not None:
+                    self._expiry.mind(entry)
                 self._journal.publish(TaskEvent(EventKind.ENQUEUED, entry.record, now))
 
     async def _committed(self, waits: Sequence[Commit], fresh: list[Entry]) -> None:
@@ -353,7 +357,7 @@ class Dispatcher:
             record = lifecycle.cancel(entry.record, at=now, reason="cancelled before it started")
             self._journal.append(entry, record)
             self._journal.publish(TaskEvent(EventKind.FINISHED, record, now))
-            self.keep_call(entry)
+            self._kept.keep(entry)
             await self._committed([self._journal.next_commit()], [])
             return entry.record
         entry.cancel_requested = True
@@ -364,7 +368,7 @@ class Dispatcher:
             entry.runner.cancel()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), CANCEL_NOTICE)
-        return with_live_logs(entry)
+        return live_record(entry)
 
     async def retry(self, task_id: str) -> TaskRecord:
         """Run an unsuccessful task again, as a new task in a new trace linked to the old one; return the new record.
@@ -409,18 +413,8 @@ class Dispatcher:
         )
         return Entry(record, definition, func, args, kwargs)
 
-    def keep_call(self, entry: Entry) -> None:
-        """Remember the call of an unsuccessful task that the store alone cannot make again."""
-        record = entry.record
-        stored = record.payload is not None and (record.target is not None or entry.definition.declared)
-        if stored or record.status not in RETRYABLE:
-            return
-        self._kept[record.task_id] = entry
-        if len(self._kept) > CALLS_KEPT:
-            self._kept.popitem(last=False)
 
-
-def _expiry(definition: TaskDefinition, placing: Placing, now: float) -> float | None:
+def _expires_at(definition: TaskDefinition, placing: Placing, now: float) -> float | None:
     if placing.expires_at is not None or definition.expires is None:
         return placing.expires_at
     return (now if placing.run_at is None else placing.run_at) + definition.expires

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastapi_taskflow.task.record import TaskStatus
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
+    from fastapi_taskflow import clock
     from fastapi_taskflow.task.context import TaskContext
     from fastapi_taskflow.task.definition import TaskDefinition
     from fastapi_taskflow.task.record import TaskRecord
@@ -31,12 +34,14 @@ class Entry:
         context: The running attempt's context.
         runner: The asyncio task that awaits an async attempt.
         ended: Set when the task has ended, for those who wait; made on demand.
-        checkpoint_due: Whether the lines of the running attempt are to be stored soon.
+        overrun: What the last attempt left running beyond its time limit, a thread, or None.
+        expiry: Cancels it if it has not started in time; None if it may start at any time, or has.
+        checkpoint_due: Whether what the running attempt told is to be stored soon.
     """
 
     __slots__ = (
-        "admitted", "args", "cancel_requested", "checkpoint_due", "committed", "context", "definition", "ended", "func",
-        "kwargs", "lost", "record", "runner", "uncertain", "withdrawn",
+        "admitted", "args", "cancel_requested", "checkpoint_due", "committed", "context", "definition", "ended",
+        "expiry", "func", "kwargs", "lost", "overrun", "record", "runner", "uncertain", "withdrawn",
     )  # fmt: skip
 
     def __init__(
@@ -61,4 +66,22 @@ class Entry:
         self.context: TaskContext | None = None
         self.runner: asyncio.Task[Any] | None = None
         self.ended: asyncio.Event | None = None
+        self.overrun: asyncio.Task[None] | None = None
+        self.expiry: clock.Timer | None = None
         self.checkpoint_due = False
+
+
+def live_record(entry: Entry) -> TaskRecord:
+    """Return the entry's record with what its running attempt told so far: its lines and its progress."""
+    record, context = entry.record, entry.context
+    if context is None or record.status is not TaskStatus.RUNNING:
+        return record
+    lines = context.logs
+    if lines:
+        earlier = tuple(line for line in record.logs if line.attempt != record.attempt)
+        if len(earlier) + len(lines) != len(record.logs):
+            record = record._replace(logs=(*earlier, *lines))
+    progress = context.progress
+    if progress is not None and progress != (record.progress, record.progress_text):
+        record = record._replace(progress=progress.part, progress_text=progress.text)
+    return record

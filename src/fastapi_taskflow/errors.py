@@ -8,6 +8,9 @@ TaskflowError
 ├── TaskArgumentError             an argument that cannot be stored (also a TypeError)
 ├── TaskNotFoundError             no such task (also a LookupError)
 ├── InvalidTransitionError        the task's status does not allow the change
+├── TaskTimeoutError              an attempt took longer than its timeout (also a TimeoutError)
+├── WaitTimeoutError              wait() or result() waited long enough (also a TimeoutError)
+├── TaskFailedError               result() of a task that did not succeed
 └── StoreError                    the store failed
     ├── StoreUnavailableError     it did not commit in time; the caller may try again
     └── SchemaVersionError        its schema is newer than this code
@@ -55,6 +58,33 @@ class TaskNotFoundError(TaskflowError, LookupError):
 
 class InvalidTransitionError(TaskflowError):
     """The task's status does not allow what was asked."""
+
+
+class TaskTimeoutError(TaskflowError, TimeoutError):
+    """An attempt took longer than the task's ``timeout``. It counts as a failure, and may be retried."""
+
+
+class WaitTimeoutError(TaskflowError, TimeoutError):
+    """The task had not ended when the time to wait for it was over. It goes on."""
+
+
+class TaskFailedError(TaskflowError):
+    """The task whose result was asked for did not succeed.
+
+    Attributes:
+        task_id: Its id.
+        status: What became of it.
+        error_type: Fully qualified name of its last exception's class, or None.
+        error: Its last exception's message, or why it did not succeed, or None.
+    """
+
+    def __init__(self, task_id: str, status: str, error_type: str | None, error: str | None) -> None:
+        why = ": ".join(part for part in (f"task {task_id} is {status}", error_type, error) if part)
+        super().__init__(why)
+        self.task_id = task_id
+        self.status = status
+        self.error_type = error_type
+        self.error = error
 
 
 class StoreError(TaskflowError):

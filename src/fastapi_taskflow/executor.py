@@ -13,7 +13,11 @@ class Executor(Protocol):
 
     @property
     def name(self) -> str:
-        """What records call it: ``async`` or ``thread``."""
+        """What records call it: ``async``, ``thread`` or ``process``."""
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether a call has ended once the asyncio task that awaits it is cancelled."""
 
     def run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Awaitable[Any]:
         """Call ``func`` in the caller's context (ContextVars included); return what to await for what it returns.

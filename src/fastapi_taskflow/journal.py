@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from fastapi_taskflow import clock
 from fastapi_taskflow.commit import Commit
+from fastapi_taskflow.entry import live_record
 from fastapi_taskflow.errors import StoreError, StoreUnavailableError
 from fastapi_taskflow.store import Change
 from fastapi_taskflow.task.event import EventKind, TaskEvent
@@ -37,7 +38,7 @@ RETRY_MOST: Final = 2.0
 PROBE: Final = "journal.probe"
 READ_AFTER: Final = 0.25
 CHECKPOINT_AFTER: Final = 0.5
-"""Seconds after which the lines of a running task are stored: other workers see them, and a crash leaves them."""
+"""Seconds after which what a running task told is stored: other workers see it, and a crash leaves it."""
 
 
 class Journal:
@@ -171,6 +172,8 @@ class Journal:
     def append(self, entry: Entry, record: TaskRecord) -> None:
         """Make ``record`` the newest of ``entry`` and have it written soon."""
         entry.record = record
+        if entry.ended is not None and record.finished:
+            entry.ended.set()
         if entry.lost:
             return
         self._dirty[record.task_id] = entry
@@ -340,6 +343,8 @@ class Journal:
 
     def _drop(self, entry: Entry, record: TaskRecord, *, stale: bool) -> None:
         entry.lost = True
+        if entry.ended is not None:
+            entry.ended.set()
         self._dirty.pop(record.task_id, None)
         if self.live.get(record.task_id) is entry:
             del self.live[record.task_id]
@@ -439,6 +444,10 @@ class Journal:
     def logged(self, entry: Entry, line: LogEntry) -> None:
         """Take note of a line that the running task wrote; may be called from any thread."""
         self.publish(TaskEvent(EventKind.LOGGED, entry.record, line.at, log=line))
+        self.progressed(entry)
+
+    def progressed(self, entry: Entry) -> None:
+        """Have what the running task told stored soon; may be called from any thread."""
         if not entry.checkpoint_due:
             entry.checkpoint_due = True
             self.call_soon(self._plan_checkpoint, entry)
@@ -449,9 +458,14 @@ class Journal:
 
     def _checkpoint(self, entry: Entry) -> None:
         entry.checkpoint_due = False
-        record = with_live_logs(entry)
-        if record is not entry.record and self.live.get(record.task_id) is entry:
-            self.append(entry, record.evolve())
+        record = live_record(entry)
+        if record is entry.record or self.live.get(record.task_id) is not entry:
+            return
+        moved = (record.progress, record.progress_text) != (entry.record.progress, entry.record.progress_text)
+        record = record.evolve()
+        self.append(entry, record)
+        if moved:
+            self.publish(TaskEvent(EventKind.PROGRESSED, record, clock.now()))
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -459,7 +473,7 @@ class Journal:
         """Return the newest record: of the live task here, else of the store."""
         entry = self.live.get(task_id)
         if entry is not None and (entry.admitted or entry.committed is not None):
-            return with_live_logs(entry)
+            return live_record(entry)
         return await self.store.get(task_id)
 
     async def list(self, query: TaskQuery) -> Page:
@@ -468,7 +482,7 @@ class Journal:
         page = await self.store.list(query)
         live = self.live
         records = tuple(
-            with_live_logs(live[r.task_id]) if r.task_id in live and r.status is live[r.task_id].record.status else r
+            live_record(live[r.task_id]) if r.task_id in live and r.status is live[r.task_id].record.status else r
             for r in page.records
         )
         return dataclasses.replace(page, records=records)
@@ -502,15 +516,3 @@ class Journal:
             msg = "the journal was not started"
             raise RuntimeError(msg)
         return self._loop
-
-
-def with_live_logs(entry: Entry) -> TaskRecord:
-    """Return the entry's record with the lines that its running attempt wrote so far."""
-    record, context = entry.record, entry.context
-    if context is None or record.status is not TaskStatus.RUNNING:
-        return record
-    lines = context.logs
-    earlier = tuple(line for line in record.logs if line.attempt != record.attempt)
-    if len(earlier) + len(lines) == len(record.logs):
-        return record
-    return record._replace(logs=(*earlier, *lines))

@@ -19,10 +19,13 @@ from fastapi_taskflow.engines.local import LocalEngine
 from fastapi_taskflow.errors import ConfigurationError, LifecycleConflictError, NotStartedError
 from fastapi_taskflow.executors.coroutine import CoroutineExecutor
 from fastapi_taskflow.executors.thread import ThreadExecutor
+from fastapi_taskflow.expiry import Expiry
 from fastapi_taskflow.injection import Installation, RequestTasks
 from fastapi_taskflow.journal import Journal
+from fastapi_taskflow.kept_calls import KeptCalls
 from fastapi_taskflow.lease import Lease
 from fastapi_taskflow.middleware import TaskMiddleware
+from fastapi_taskflow.results import Results
 from fastapi_taskflow.runner import Runner
 from fastapi_taskflow.runtime import Runtime
 from fastapi_taskflow.settings import Settings
@@ -39,6 +42,7 @@ from fastapi_taskflow.telemetry.prometheus import PrometheusMetrics
 from fastapi_taskflow.telemetry.pump import ObserverPump
 from fastapi_taskflow.telemetry.spans import SpanCapture
 from fastapi_taskflow.telemetry.tracing import OtelTracing
+from fastapi_taskflow.waiter import wait_for_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.store import Store
     from fastapi_taskflow.surroundings import AttemptMiddleware
     from fastapi_taskflow.task.payload import Serializer
+    from fastapi_taskflow.task.record import TaskRecord
     from fastapi_taskflow.telemetry.task_observer import TaskObserver
 
     P = ParamSpec("P")
@@ -93,6 +98,7 @@ class TaskManager:
         lease: Seconds without a sign of life after which another instance takes this one's tasks. One whose process has
             gone from this host is found within a second, whatever the lease.
         max_recoveries: How often a task may be cut off by the end of its process before it is parked as failed.
+        result_max_bytes: What a task returns is kept with its record, if its text is not longer; 0 keeps no results.
         serializer: For arguments of types that are not supported, such as ``PickleSerializer()``.
         synchronous: SQLite's ``synchronous``: ``NORMAL`` survives a crash of the process, ``FULL`` a power loss too.
         capture_spans: Keep the app's own spans that run under a task with its record.
@@ -125,6 +131,7 @@ class TaskManager:
         shutdown_timeout: float = 30.0,
         lease: float = 15.0,
         max_recoveries: int = 3,
+        result_max_bytes: int = 65_536,
         serializer: Serializer | None = None,
         synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
         capture_spans: bool = True,
@@ -143,6 +150,7 @@ class TaskManager:
             shutdown_timeout=shutdown_timeout,
             lease=lease,
             max_recoveries=max_recoveries,
+            result_max_bytes=result_max_bytes,
         )
         self.store: Store = _store_from(
             snapshot_db, snapshot_backend, max_finished=max_finished, synchronous=synchronous
@@ -192,12 +200,17 @@ class TaskManager:
         held = Lease(self.settings.lease if self.store.persistent else None)
         engine = LocalEngine(max_concurrent_tasks, held)
         self.calls = calls = Calls(self.registry, serializer)
+        kept = KeptCalls()
+        expiry = Expiry(self.journal, kept)
+        self._results = Results(self.settings.result_max_bytes, serializer)
         self.dispatcher = Dispatcher(
             self.journal,
             engine,
             self.registry,
             tracing,
             calls=calls,
+            expiry=expiry,
+            kept=kept,
             commit_timeout=commit_timeout,
         )
         runner = Runner(
@@ -206,8 +219,11 @@ class TaskManager:
             lease=held,
             coroutines=CoroutineExecutor(),
             threads=ThreadExecutor(self.settings.max_sync_threads),
-            on_end=self.dispatcher.keep_call,
+            expiry=expiry,
+            kept=kept,
             surroundings=self.surroundings,
+            see_through=engine.spawn,
+            result_text=self._results.text_of,
         )
         self._runtime = Runtime(
             self.store,
@@ -217,6 +233,7 @@ class TaskManager:
             runner,
             self.registry,
             calls,
+            expiry,
             pump,
             self.prometheus,
             held,
@@ -380,6 +397,38 @@ class TaskManager:
         if carrier is not None:
             return await dispatcher.transactions.enqueue(entry, carrier)
         return await dispatcher.enqueue(entry)
+
+    async def wait(self, task_id: str, *, timeout: float | None = None) -> TaskRecord:  # noqa: ASYNC109 - the API
+        """Wait until a task has ended, in whatever worker; return its record.
+
+        Args:
+            task_id: Which one.
+            timeout: Seconds to wait at most; None is without limit.
+
+        Raises:
+            TaskNotFoundError: If there is no such task.
+            WaitTimeoutError: If it has not ended by then. It goes on.
+            NotStartedError: If the manager is not started.
+        """
+        if self._dispatcher_or_none() is None:
+            raise NotStartedError(injection.NOT_STARTED)
+        return await wait_for_end(self.journal, task_id, timeout)
+
+    async def result(self, task_id: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the API
+        """Wait until a task has ended; return what it returned, None if results are not kept.
+
+        Args:
+            task_id: Which one.
+            timeout: Seconds to wait at most; None is without limit.
+
+        Raises:
+            TaskFailedError: If it did not succeed.
+            TaskArgumentError: If its result could not be kept, such as one that is too large.
+            TaskNotFoundError: If there is no such task.
+            WaitTimeoutError: If it has not ended by then. It goes on.
+            NotStartedError: If the manager is not started.
+        """
+        return self._results.value_of(await self.wait(task_id, timeout=timeout))
 
     async def get_tasks(self, request: Request, background_tasks: BackgroundTasks) -> ManagedBackgroundTasks:
         """Return the request's background tasks; for ``Depends(task_manager.get_tasks)``.

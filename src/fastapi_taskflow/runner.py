@@ -5,49 +5,40 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from dataclasses import dataclass
 from random import random
 from typing import TYPE_CHECKING, Final
 
 from fastapi_taskflow import clock
+from fastapi_taskflow.entry import live_record
 from fastapi_taskflow.task import lifecycle
 from fastapi_taskflow.task.context import TaskContext, reset_task_context, set_task_context
+from fastapi_taskflow.task.control import Snooze, shown_error
 from fastapi_taskflow.task.event import EventKind, TaskEvent
-from fastapi_taskflow.task.outcome import Failure, failure_from
+from fastapi_taskflow.task.lifecycle import SNOOZED
+from fastapi_taskflow.task.outcome import failure_from
 from fastapi_taskflow.task.record import TaskStatus
+from fastapi_taskflow.time_limit import given_up_after, stopped_after
+from fastapi_taskflow.verdict import WELL, Circumstances, Ending, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Coroutine
+    from typing import Any
 
     from fastapi_taskflow.entry import Entry
     from fastapi_taskflow.executor import Executor
+    from fastapi_taskflow.expiry import Expiry
     from fastapi_taskflow.journal import Journal
+    from fastapi_taskflow.kept_calls import KeptCalls
     from fastapi_taskflow.lease import Lease
     from fastapi_taskflow.observer import AttemptSpan, Tracing
     from fastapi_taskflow.surroundings import Surroundings
     from fastapi_taskflow.task.definition import TaskDefinition
-    from fastapi_taskflow.task.record import LogEntry, SpanFact, TaskRecord
+    from fastapi_taskflow.task.record import SpanFact, TaskRecord
 
 logger = logging.getLogger("fastapi_taskflow.runner")
 
-CANCELLED_REASON: Final = "cancelled while it ran"
 RAN_TO_END: Final = "cancel was requested, but the task never looked at get_task_context().cancelled and ran to its end"
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How the call ended.
-
-    Attributes:
-        error: What it raised, or None.
-        failure: ``error`` as facts; None if it ended well, or if it was stopped from outside.
-    """
-
-    error: BaseException | None = None
-    failure: Failure | None = None
-
-
-WELL: Final = Ending()
+LATE: Final = "it took longer than its timeout of {:g} s, but kept the cancellation to itself and ran to its end"
 
 
 class Runner:
@@ -59,8 +50,11 @@ class Runner:
         lease: Nothing starts while it is not held.
         coroutines: Runs async functions.
         threads: Runs sync functions.
-        on_end: Told of an entry whose task has ended.
+        expiry: Ends what may not start any more.
+        kept: Keeps the calls of tasks that have ended.
         surroundings: What is around each call.
+        see_through: Runs what is left of an attempt, so that the shutdown waits for it.
+        result_text: Returns what a task returned as stored text, or None if it is not to be kept.
 
     Attributes:
         owner: The id of this instance, new with each start.
@@ -74,8 +68,11 @@ class Runner:
         lease: Lease,
         coroutines: Executor,
         threads: Executor,
-        on_end: Callable[[Entry], None],
+        expiry: Expiry,
+        kept: KeptCalls,
         surroundings: Surroundings,
+        see_through: Callable[[Coroutine[Any, Any, None]], None],
+        result_text: Callable[[TaskDefinition, TaskContext, Any], str | None],
     ) -> None:
         self._journal = journal
         self._tracing = tracing
@@ -83,8 +80,11 @@ class Runner:
         self._coroutines = coroutines
         self._threads = threads
         self.owner = ""
-        self._on_end = on_end
+        self._expiry = expiry
+        self._kept = kept
         self._surroundings = surroundings
+        self._see_through = see_through
+        self._result_text = result_text
 
     async def run(self, entry: Entry) -> float | None:
         """Run one attempt; return when the next one is due (seconds since the Unix epoch), or None.
@@ -96,14 +96,25 @@ class Runner:
         waiting = entry.record
         if waiting.status is not TaskStatus.PENDING or entry.lost or entry.withdrawn:
             return None
-        definition = entry.definition
+        if entry.overrun is not None:
+            # The last attempt's thread goes on beyond its time limit: two must not run at once.
+            await asyncio.wait({entry.overrun})
+            entry.overrun = None
+            return await self.run(entry)
         at = clock.now()
+        if waiting.expires_at is not None and self._expiry.ends(entry, at):
+            return None
+        definition = entry.definition
         span = self._begin_span(definition, waiting, at)
         record = lifecycle.start(waiting, at=at, owner=self.owner, span_id=span.span_id if span is not None else None)
         self._journal.append(entry, record)
         sampled = span is not None and span.sampled
         self._journal.publish(TaskEvent(EventKind.STARTED, record, at, sampled=sampled))
-        context = entry.context = TaskContext(record, on_log=functools.partial(self._journal.logged, entry))
+        context = entry.context = TaskContext(
+            record,
+            on_log=functools.partial(self._journal.logged, entry),
+            on_progress=functools.partial(self._journal.progressed, entry),
+        )
         ending = await self._call(entry, context, span)
         return self._settle(entry, context, span, ending)
 
@@ -123,26 +134,46 @@ class Runner:
             if entry.definition.is_async:
                 entry.runner = asyncio.current_task()
                 executor = self._coroutines
-            if self._surroundings.middleware or entry.definition.needs:
-                await self._surroundings.run(executor, entry, context)
-            else:
-                await executor.run(entry.func, entry.args, entry.kwargs)
+            work = self._surroundings.call(executor, entry, context)
+            seconds = entry.definition.timeout
+            value = await (work if seconds is None else self._limited(work, seconds, executor, entry, context))
         except asyncio.CancelledError as error:
             return self._stopped(entry, error)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the attempt, not the service
-            return Ending(error, failure_from(error))
+            return Ending(error, None if isinstance(error, Snooze) else failure_from(shown_error(error)))
         else:
             if entry.cancel_requested and entry.runner is not None and entry.runner.cancelling():
                 # The task's code kept the cancellation to itself; the request's next task must not feel it.
                 entry.runner.uncancel()
-            return WELL
+            return WELL if value is None else Ending(value=value)
         finally:
             entry.runner = None
             if span is not None:
                 span.deactivate(span_token)
             reset_task_context(token)
+
+    def _limited(
+        self, work: Awaitable[Any], seconds: float, executor: Executor, entry: Entry, context: TaskContext
+    ) -> Awaitable[Any]:
+        if executor.can_stop:
+            note = functools.partial(context.log, LATE.format(seconds), level="warning")
+            return stopped_after(seconds, work, on_late=note)
+
+        async def call() -> Any:
+            return await work
+
+        def overrun(task: asyncio.Task[None]) -> None:
+            context.request_cancel()
+            entry.overrun = task
+            self._see_through(_end_of(task))
+            logger.warning(
+                "task %s (%s) took longer than its timeout of %g s; its thread cannot be stopped and goes on",
+                context.task_id, context.func_name, seconds,
+            )  # fmt: skip
+
+        return given_up_after(seconds, call(), on_overrun=overrun)
 
     def _stopped(self, entry: Entry, error: asyncio.CancelledError) -> Ending:
         """Tell a cancellation that was meant for this attempt from one that its own code raised."""
@@ -169,51 +200,37 @@ class Runner:
         kind = EventKind.FINISHED if record.finished else EventKind.RETRIED
         self._journal.publish(TaskEvent(kind, record, now, sampled=sampled))
         if record.finished:
-            self._on_end(entry)
-            if entry.ended is not None:
-                entry.ended.set()
+            self._kept.keep(entry)
         return record.run_at
 
     def _end_span(self, span: AttemptSpan, record: TaskRecord, ending: Ending) -> tuple[SpanFact, ...]:
-        # A failed attempt is failed in its span, also when another one follows.
-        told = TaskStatus.FAILED if ending.failure is not None and not record.finished else record.status
+        told = record.status.value
+        if not record.finished:
+            # A failed attempt is failed in its span, also when another one follows.
+            told = SNOOZED if ending.snoozed else TaskStatus.FAILED.value if ending.failure is not None else told
         try:
-            return span.end(told.value, ending.failure, ending.error)
+            return span.end(told, ending.failure, ending.error)
         except Exception:
             logger.exception("the span of task %s could not be ended", record.task_id)
             return ()
 
     def _verdict(self, entry: Entry, context: TaskContext, ending: Ending, now: float) -> TaskRecord:
         asked = entry.cancel_requested
-        stopped = ending.error is not None and ending.failure is None
-        if asked and ending is WELL and not context.cancel_seen:
+        if asked and ending.error is None and not context.cancel_seen:
             context.log(RAN_TO_END, level="warning")
-        record = _with_logs(entry.record, context.logs)
-        if stopped and not asked:
-            return self._cut_off(record, now)
-        if asked and (stopped or context.cancel_seen):
-            return lifecycle.cancel(record, at=now, reason=CANCELLED_REASON)
-        if ending.failure is None:
-            return lifecycle.succeed(record, at=now)
-        if record.attempt < record.max_attempts and not asked:
-            pause = entry.definition.retry.pause_before(record.attempt - _cut_offs(record), chance=random)
-            return lifecycle.retry(record, ending.failure, at=now, run_at=now + pause)
-        return lifecycle.fail(record, ending.failure, at=now)
-
-    def _cut_off(self, record: TaskRecord, now: float) -> TaskRecord:
-        """Settle an attempt that the shutdown cancelled."""
-        if record.requeue_on_interrupt:
-            return lifecycle.requeue(record, at=now, owner="")
-        return lifecycle.interrupt(record, at=now, owner=self.owner, reason="the service was shut down while it ran")
+        result = None
+        if ending.value is not None and entry.definition.keep_result:
+            result = self._result_text(entry.definition, context, ending.value)
+        around = Circumstances(
+            at=now,
+            owner=self.owner,
+            policy=entry.definition.retry,
+            cancel_asked=asked,
+            cancel_seen=context.cancel_seen,
+            chance=random,
+        )
+        return verdict(live_record(entry), ending, around, result=result)
 
 
-def _cut_offs(record: TaskRecord) -> int:
-    """Return how many attempts a crash cut off: they do not lengthen the backoff."""
-    return sum(1 for attempt in record.attempts if attempt.error_type is None)
-
-
-def _with_logs(record: TaskRecord, lines: tuple[LogEntry, ...]) -> TaskRecord:
-    if not lines:
-        return record
-    earlier = tuple(line for line in record.logs if line.attempt != record.attempt)
-    return record.evolve(logs=(*earlier, *lines))
+async def _end_of(task: asyncio.Task[None]) -> None:
+    await asyncio.wait({task})

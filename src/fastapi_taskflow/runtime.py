@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fastapi_taskflow.dispatcher import Dispatcher
     from fastapi_taskflow.engine import Engine
+    from fastapi_taskflow.expiry import Expiry
     from fastapi_taskflow.journal import Journal
     from fastapi_taskflow.lease import Lease
     from fastapi_taskflow.runner import Runner
@@ -60,6 +61,7 @@ class Runtime:
         runner: Runs attempts.
         registry: The known functions.
         calls: Restores calls.
+        expiry: Ends what may not start any more.
         pump: Feeds the user's observers.
         metrics: Shared with the other workers of this host.
         lease: Kept by this process's signs of life.
@@ -80,6 +82,7 @@ class Runtime:
         runner: Runner,
         registry: Registry,
         calls: Calls,
+        expiry: Expiry,
         pump: ObserverPump,
         metrics: PrometheusMetrics,
         lease: Lease,
@@ -92,6 +95,7 @@ class Runtime:
         self._runner = runner
         self._registry = registry
         self._calls = calls
+        self._expiry = expiry
         self._pump = pump
         self._metrics = metrics
         self._lease = lease
@@ -192,7 +196,7 @@ class Runtime:
         self._numbers = HostNumbers(store, self._metrics, me)
         await self._numbers.start()
         recovery = Recovery(
-            store, self._journal, self._engine, self._registry, self._calls,
+            store, self._journal, self._engine, self._registry, self._calls, self._expiry,
             settings=settings, liveness=liveness, lease=self._lease, me=me,
         )  # fmt: skip
         self._services = [recovery, Inbox(store, self._dispatcher, me)]

@@ -20,6 +20,7 @@ class Settings:
         shutdown_timeout: Seconds that running tasks have to finish at shutdown.
         lease: Seconds after the last heartbeat at which an instance counts as dead.
         max_recoveries: How often a task may be cut off by the end of its process before it is parked as failed.
+        result_max_bytes: Length of the longest result that is kept; 0 keeps none.
         max_backlog: Changes that may wait for the store; beyond that new tasks are refused.
     """
 
@@ -31,6 +32,7 @@ class Settings:
     shutdown_timeout: float = 30.0
     lease: float = 15.0
     max_recoveries: int = 3
+    result_max_bytes: int = 65_536
     max_backlog: int = 100_000
 
     def __post_init__(self) -> None:
@@ -44,7 +46,7 @@ class Settings:
         for name in ("retention_days", "max_concurrent_tasks"):
             if getattr(self, name) is not None:
                 require_positive(name, getattr(self, name))
-        for name in ("shutdown_timeout", "max_recoveries"):
+        for name in ("shutdown_timeout", "max_recoveries", "result_max_bytes"):
             require_number(name, getattr(self, name))
             if getattr(self, name) < 0:
                 msg = f"{name} must not be negative, not {getattr(self, name)!r}"

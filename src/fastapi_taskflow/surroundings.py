@@ -56,6 +56,12 @@ class Surroundings:
             raise ConfigurationError(msg) from None
         self.middleware.append(middleware)
 
+    def call(self, executor: Executor, entry: Entry, context: TaskContext) -> Awaitable[Any]:
+        """Return the call of the task's function by ``executor``, with all that surrounds it, to be awaited."""
+        if self.middleware or entry.definition.needs:
+            return self.run(executor, entry, context)
+        return executor.run(entry.func, entry.args, entry.kwargs)
+
     async def run(self, executor: Executor, entry: Entry, context: TaskContext) -> Any:
         """Call the task's function by ``executor`` with all that surrounds it; return what comes out.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fastapi_taskflow.engine import Engine
     from fastapi_taskflow.entry import Entry
+    from fastapi_taskflow.expiry import Expiry
     from fastapi_taskflow.journal import Journal
     from fastapi_taskflow.store import Carrier, Ride
     from fastapi_taskflow.task.record import TaskRecord
@@ -70,12 +71,14 @@ class Transactions:
     Args:
         journal: The way into the store.
         engine: Where claimed tasks go.
+        expiry: Ends what may not start any more.
         owner: Returns the id of this instance.
     """
 
-    def __init__(self, journal: Journal, engine: Engine, owner: Callable[[], str]) -> None:
+    def __init__(self, journal: Journal, engine: Engine, expiry: Expiry, owner: Callable[[], str]) -> None:
         self.engine = engine
         self._journal = journal
+        self._expiry = expiry
         self._owner = owner
 
     def carrier(self, session: object) -> Carrier:
@@ -162,6 +165,7 @@ class Transactions:
         ours = [each for each in asked if not each.entry.lost and _owner_of(each.entry) == me]
         for each in ours:
             each.entry.admitted = True
+            self._expiry.mind(each.entry)
             self._journal.publish(TaskEvent(EventKind.ENQUEUED, each.entry.record, clock.now()))
         return ours
 

@@ -13,8 +13,11 @@ from fastapi_taskflow.engines.local import LocalEngine
 from fastapi_taskflow.errors import InvalidTransitionError, StoreUnavailableError
 from fastapi_taskflow.executors.coroutine import CoroutineExecutor
 from fastapi_taskflow.executors.thread import ThreadExecutor
+from fastapi_taskflow.expiry import Expiry
 from fastapi_taskflow.journal import Journal
+from fastapi_taskflow.kept_calls import KeptCalls
 from fastapi_taskflow.lease import Lease
+from fastapi_taskflow.results import Results
 from fastapi_taskflow.runner import Runner
 from fastapi_taskflow.services.heartbeat import Heartbeat
 from fastapi_taskflow.services.liveness import Liveness
@@ -107,10 +110,15 @@ class Process:
             )  # fmt: skip
         self.functions = {definition.name: definition.func for definition in registry}
         calls, tracing = Calls(registry), OtelTracing(capture=None)
-        self.dispatcher = Dispatcher(self.journal, self.engine, registry, tracing, calls=calls, commit_timeout=30.0)
+        kept = KeptCalls()
+        expiry = Expiry(self.journal, kept)
+        self.dispatcher = Dispatcher(
+            self.journal, self.engine, registry, tracing, calls=calls, expiry=expiry, kept=kept, commit_timeout=30.0
+        )
         self.runner = Runner(
             self.journal, tracing, lease=self.lease, coroutines=CoroutineExecutor(), threads=ThreadExecutor(1),
-            on_end=self.dispatcher.keep_call, surroundings=Surroundings(Dependencies(dict)),
+            expiry=expiry, kept=kept, surroundings=Surroundings(Dependencies(dict)), see_through=self.engine.spawn,
+            result_text=Results(1_000).text_of,
         )  # fmt: skip
         self.dispatcher.owner = self.runner.owner = name
         liveness = Liveness(self.me, LEASE)
@@ -123,7 +131,7 @@ class Process:
             seconds=LEASE,
         )
         self.recovery = Recovery(
-            self.line, self.journal, self.engine, registry, calls,
+            self.line, self.journal, self.engine, registry, calls, expiry,
             settings=SETTINGS, liveness=liveness, lease=self.lease, me=self.me,
         )  # fmt: skip
 

@@ -10,7 +10,9 @@ import pytest
 
 from fastapi_taskflow.engines.local import LocalEngine
 from fastapi_taskflow.errors import StoreUnavailableError
+from fastapi_taskflow.expiry import Expiry
 from fastapi_taskflow.journal import Journal
+from fastapi_taskflow.kept_calls import KeptCalls
 from fastapi_taskflow.transaction import CarriedTask, Transactions
 from tests.unit.fakes import RecordingObserver, RecordingStore, make_entry
 
@@ -65,7 +67,7 @@ class Parts:
         self.observer = RecordingObserver()
         self.journal = Journal(self.store, [self.observer], max_backlog=100)  # type: ignore[arg-type]
         self.engine = LocalEngine(None)
-        self.transactions = Transactions(self.journal, self.engine, lambda: "me")
+        self.transactions = Transactions(self.journal, self.engine, Expiry(self.journal, KeptCalls()), lambda: "me")
         self.ran: list[str] = []
 
     async def run(self, entry: Entry) -> None:

@@ -12,6 +12,7 @@ class CoroutineExecutor:
     """Awaits the call where it is made."""
 
     name = "async"
+    can_stop = True
 
     def run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Awaitable[Any]:
         """Return what ``func(*args, **kwargs)`` gives to await."""

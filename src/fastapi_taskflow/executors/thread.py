@@ -20,6 +20,7 @@ class ThreadExecutor:
     """
 
     name = "thread"
+    can_stop = False
 
     def __init__(self, max_threads: int) -> None:
         self._max_threads = max_threads

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fastapi_taskflow.engine import Engine
+    from fastapi_taskflow.expiry import Expiry
     from fastapi_taskflow.journal import Journal
     from fastapi_taskflow.lease import Lease
     from fastapi_taskflow.services.liveness import Liveness
@@ -60,6 +61,7 @@ class Recovery:
         engine: Engine,
         registry: Registry,
         calls: Calls,
+        expiry: Expiry,
         *,
         settings: Settings,
         liveness: Liveness,
@@ -71,6 +73,7 @@ class Recovery:
         self._engine = engine
         self._registry = registry
         self._calls = calls
+        self._expiry = expiry
         self._settings = settings
         self._liveness = liveness
         self._lease = lease
@@ -209,6 +212,7 @@ class Recovery:
         if record.finished:
             self._journal.publish(TaskEvent(EventKind.FINISHED, record, now))
         else:
+            self._expiry.mind(entry)
             self._engine.spawn(self._run(entry))
 
     async def _run(self, entry: Entry) -> None:

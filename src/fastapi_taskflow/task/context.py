@@ -1,4 +1,4 @@
-"""What a running task knows of itself, and how it speaks: ``get_task_context()`` and ``task_log()``."""
+"""What a running task knows of itself, and how it speaks: its context, ``task_log()`` and ``task_progress()``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi_taskflow import clock
 from fastapi_taskflow.task.outcome import storable_text
+from fastapi_taskflow.task.progress import Progress, progress_of
 from fastapi_taskflow.task.record import LogEntry
 
 if TYPE_CHECKING:
@@ -33,14 +34,21 @@ class TaskContext:
         idempotency_key: The key given to ``add_task``, or None.
         trace_id: 32 hex digits, or None without a trace.
         span_id: 16 hex digits of this attempt's process span, or None.
+        progress: What the task told last with `task_progress`, or None.
     """
 
     __slots__ = (
-        "_cancel_requested", "_cancel_seen", "_dropped_logs", "_logs", "_on_log", "attempt", "func_name",
-        "idempotency_key", "max_attempts", "span_id", "tags", "task_id", "trace_id",
+        "_cancel_requested", "_cancel_seen", "_dropped_logs", "_logs", "_on_log", "_on_progress", "attempt",
+        "func_name", "idempotency_key", "max_attempts", "progress", "span_id", "tags", "task_id", "trace_id",
     )  # fmt: skip
 
-    def __init__(self, record: TaskRecord, *, on_log: Callable[[LogEntry], None] | None = None) -> None:
+    def __init__(
+        self,
+        record: TaskRecord,
+        *,
+        on_log: Callable[[LogEntry], None] | None = None,
+        on_progress: Callable[[], None] | None = None,
+    ) -> None:
         self.task_id = record.task_id
         self.func_name = record.func_name
         self.attempt = record.attempt
@@ -49,7 +57,9 @@ class TaskContext:
         self.idempotency_key = record.idempotency_key
         self.trace_id = record.trace_id
         self.span_id = record.span_id
+        self.progress: Progress | None = None
         self._on_log = on_log
+        self._on_progress = on_progress
         self._logs: list[LogEntry] = []
         self._dropped_logs = 0
         self._cancel_requested = False
@@ -79,6 +89,12 @@ class TaskContext:
     def request_cancel(self) -> None:
         """Ask the task to stop."""
         self._cancel_requested = True
+
+    def tell_progress(self, done: float, total: float | str | None = None, text: str | None = None) -> None:
+        """Tell how far the task is; see `task_progress`."""
+        self.progress = progress_of(done, total, text)
+        if self._on_progress is not None:
+            self._on_progress()
 
     def log(self, message: object, *, level: str = "info", **extra: Any) -> None:
         """Write a line; see `task_log`."""
@@ -125,6 +141,28 @@ def task_log(message: object, *, level: str = "info", **extra: Any) -> None:
         logger.log(_level_number(level), "%s", message, extra={"task_extra": extra})
     else:
         context.log(message, level=level, **extra)
+
+
+def task_progress(done: float, total: float | str | None = None, text: str | None = None) -> None:
+    """Tell how far the running task is: on its page at once, in the store soon after.
+
+    ``task_progress(0.4)``, ``task_progress(0.4, "resizing")``, ``task_progress(3, 12)`` and
+    ``task_progress(3, 12, "resizing")`` are the ways to call it. It may be called as often as one likes: what follows
+    within half a second is stored once. Outside of a task only the values are checked.
+
+    Args:
+        done: The part that is done, 0 to 1; with ``total`` the number of things that are.
+        total: The number of things to do, above 0. Text here is ``text``.
+        text: What is being done.
+
+    Raises:
+        ValueError: If the part is not between 0 and 1, or a number is none.
+    """
+    context = _current.get()
+    if context is None:
+        progress_of(done, total, text)
+    else:
+        context.tell_progress(done, total, text)
 
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}

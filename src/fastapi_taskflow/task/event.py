@@ -18,6 +18,7 @@ class EventKind(StrEnum):
     FINISHED = "finished"
     RECOVERED = "recovered"
     LOGGED = "logged"
+    PROGRESSED = "progressed"
 
 
 class TaskEvent(NamedTuple):
@@ -25,7 +26,8 @@ class TaskEvent(NamedTuple):
 
     Attributes:
         kind: What happened. ``retried``: an attempt failed and another one will follow. ``finished``: see
-            ``record.status`` for how. ``recovered``: taken over from a dead instance.
+            ``record.status`` for how. ``recovered``: taken over from a dead instance. ``progressed``: the running task
+            told how far it is.
         record: The record after the change.
         at: Seconds since the Unix epoch.
         log: The line, for ``logged`` only.

@@ -4,6 +4,7 @@
 pending ──start──▶ running ──succeed──▶ success
    │                 ├──fail──────────▶ failed
    │                 ├──retry─────────▶ pending   (attempt + 1 later, at run_at)
+   │                 ├──snooze────────▶ pending   (it cannot do its work before run_at)
    │                 ├──cancel────────▶ cancelled
    │                 ├──interrupt─────▶ interrupted
    │                 └──requeue───────▶ pending   (recovered after a crash)
@@ -34,11 +35,17 @@ class Transition(StrEnum):
     SUCCEED = "succeed"
     FAIL = "fail"
     RETRY = "retry"
+    SNOOZE = "snooze"
     CANCEL = "cancel"
     INTERRUPT = "interrupt"
     REJECT = "reject"
     REQUEUE = "requeue"
 
+
+SNOOZED: Final = "snoozed"
+"""What is told as the error of an attempt that a task ended with ``Snooze``."""
+MAX_SNOOZED_ATTEMPTS: Final = 20
+MAX_SNOOZED_LINES: Final = 1_000
 
 _P, _R = TaskStatus.PENDING, TaskStatus.RUNNING
 TABLE: Final = {
@@ -51,6 +58,7 @@ TABLE: Final = {
     (_R, Transition.SUCCEED): TaskStatus.SUCCESS,
     (_R, Transition.FAIL): TaskStatus.FAILED,
     (_R, Transition.RETRY): _P,
+    (_R, Transition.SNOOZE): _P,
     (_R, Transition.CANCEL): TaskStatus.CANCELLED,
     (_R, Transition.INTERRUPT): TaskStatus.INTERRUPTED,
     (_R, Transition.REQUEUE): _P,
@@ -123,6 +131,30 @@ def retry(record: TaskRecord, failure: Failure, *, at: float, run_at: float) -> 
     )
 
 
+def snooze(record: TaskRecord, *, at: float, run_at: float) -> TaskRecord:
+    """Let the task wait until ``run_at``, at its own wish. That is no failure, and uses up no retry.
+
+    A task may do so for years: of the attempts that ended so, and of the lines, only the newest are kept.
+    """
+    ended = _attempt(record, at, None, instead=SNOOZED)
+    return record.evolve(
+        status=target(record.status, Transition.SNOOZE),
+        run_at=run_at,
+        ready_at=run_at,
+        start_time=None,
+        end_time=None,
+        max_attempts=record.max_attempts + 1,
+        attempts=_without_old_snoozes((*record.attempts, ended)),
+        logs=record.logs[-MAX_SNOOZED_LINES:],
+    )
+
+
+def _without_old_snoozes(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    snoozed = [attempt for attempt in attempts if attempt.error == SNOOZED and attempt.error_type is None]
+    dropped = set(snoozed[:-MAX_SNOOZED_ATTEMPTS])
+    return tuple(attempt for attempt in attempts if attempt not in dropped)
+
+
 def cancel(record: TaskRecord, *, at: float, reason: str | None = None) -> TaskRecord:
     """End the task because somebody asked for it."""
     return record.evolve(status=target(record.status, Transition.CANCEL), end_time=at, run_at=None, error=reason)
@@ -154,12 +186,15 @@ def requeue(record: TaskRecord, *, at: float, owner: str) -> TaskRecord:
     )
 
 
-def _attempt(record: TaskRecord, at: float, failure: Failure | None) -> Attempt:
+CUT_OFF: Final = "the process stopped during this attempt"
+
+
+def _attempt(record: TaskRecord, at: float, failure: Failure | None, *, instead: str = CUT_OFF) -> Attempt:
     return Attempt(
         number=record.attempt,
         start_time=record.start_time if record.start_time is not None else at,
         end_time=at,
         error_type=failure.error_type if failure else None,
-        error=failure.message if failure else "the process stopped during this attempt",
+        error=failure.message if failure else instead,
         span_id=record.span_id,
     )

@@ -11,8 +11,8 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi_taskflow.errors import TaskArgumentError
-from fastapi_taskflow.task.codec.pack import pack_call
-from fastapi_taskflow.task.codec.rendering import display
+from fastapi_taskflow.task.codec.pack import pack_call, pack_value
+from fastapi_taskflow.task.codec.rendering import display, display_value
 from fastapi_taskflow.task.codec.unpack import Unpacker
 from fastapi_taskflow.task.codec.walk import TAG, Refusal
 from fastapi_taskflow.task.definition import short_name
@@ -21,7 +21,17 @@ from fastapi_taskflow.task.serializer import CloudpickleSerializer, PickleSerial
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["CloudpickleSerializer", "PickleSerializer", "Serializer", "decode", "display", "encode"]
+__all__ = [
+    "CloudpickleSerializer",
+    "PickleSerializer",
+    "Serializer",
+    "decode",
+    "decode_value",
+    "display",
+    "display_value",
+    "encode",
+    "encode_value",
+]
 
 EMPTY: Final = '{"args":[],"kwargs":{}}'
 """What a call without arguments is stored as."""
@@ -96,6 +106,38 @@ def decode(text: str, *, serializer: Serializer | None = None) -> tuple[tuple[An
 
 
 _MARK: Final = f'"{TAG}"'
+
+
+def encode_value(value: Any, *, serializer: Serializer | None = None) -> str:
+    """Return one value, such as what a task returned, as text.
+
+    Raises:
+        TaskArgumentError: If it cannot be stored.
+    """
+    try:
+        return _to_json(pack_value(value, serializer))
+    except Refusal as refusal:
+        where = refusal.path()
+        msg = f"{where or 'it'} {refusal.reason}"
+        raise TaskArgumentError(msg, argument=where) from refusal.__cause__
+    except RecursionError:
+        msg = "it is nested too deeply"
+        raise TaskArgumentError(msg, argument="") from None
+
+
+def decode_value(text: str, *, serializer: Serializer | None = None) -> Any:
+    """Return the value that `encode_value` stored, equal and of the same type.
+
+    Raises:
+        TaskArgumentError: If the text cannot be read, or a class in it is gone or does not fit any more.
+    """
+    try:
+        return json.loads(text, object_hook=Unpacker(serializer) if _MARK in text else None)
+    except TaskArgumentError:
+        raise
+    except Exception as error:
+        msg = f"the stored value cannot be read: {type(error).__name__}: {error}"
+        raise TaskArgumentError(msg, argument="") from error
 
 
 def _refused(func: Callable[..., Any], refusal: Refusal) -> TaskArgumentError:

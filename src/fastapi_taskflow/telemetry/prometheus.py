@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 TEXT_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 MAX_LABEL_CHARS: Final = 200
+UNCOUNTED: Final = frozenset({EventKind.LOGGED, EventKind.PROGRESSED})
 
 
 class PrometheusMetrics:
@@ -89,7 +90,7 @@ class PrometheusMetrics:
     def observe(self, event: TaskEvent) -> None:
         """Take note of ``event``."""
         kind = event.kind
-        if kind is EventKind.LOGGED:
+        if kind in UNCOUNTED:
             return
         self._version += 1
         record = event.record

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from fastapi_taskflow.errors import ConfigurationError
+from fastapi_taskflow.task.event import EventKind
 from fastapi_taskflow.telemetry.task_observer import TaskObserver
 from fastapi_taskflow.telemetry.workers import Worker, worker_for
 
@@ -79,6 +80,8 @@ class ObserverPump:
 
     def observe(self, event: TaskEvent) -> None:
         """Hand ``event`` to every worker that wants it."""
+        if event.kind is EventKind.PROGRESSED:
+            return
         for worker in self._workers:
             worker.offer(event)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import Response
 
 from fastapi_taskflow import clock
+from fastapi_taskflow.task.payload import display_value
 
 if TYPE_CHECKING:
     from fastapi_taskflow.task.record import Attempt, LogEntry, TaskRecord
@@ -93,7 +94,7 @@ def record_json(record: TaskRecord) -> dict[str, Any]:
         "queue": record.queue,
         "progress": record.progress,
         "progress_text": record.progress_text,
-        "result": stored_json(record.result),
+        "result": None if record.result is None else display_value(record.result),
         "idempotency_key": record.idempotency_key,
         "retry_of": record.retry_of,
         "parent_id": record.parent_id,
@@ -104,16 +105,6 @@ def record_json(record: TaskRecord) -> dict[str, Any]:
         "trace_id": record.trace_id,
         "instance_id": record.owner or None,
     }
-
-
-def stored_json(text: str | None) -> Any:
-    """Return the value of stored JSON text; the text itself if it is something else."""
-    if text is None:
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
 
 
 def _attempt_json(attempt: Attempt) -> dict[str, Any]:

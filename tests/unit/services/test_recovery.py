@@ -11,7 +11,9 @@ import pytest
 
 from fastapi_taskflow.engines.local import LocalEngine
 from fastapi_taskflow.errors import StoreUnavailableError
+from fastapi_taskflow.expiry import Expiry
 from fastapi_taskflow.journal import Journal
+from fastapi_taskflow.kept_calls import KeptCalls
 from fastapi_taskflow.lease import Lease
 from fastapi_taskflow.services.heartbeat import this_instance
 from fastapi_taskflow.services.liveness import Liveness
@@ -105,6 +107,7 @@ class Sweeper:
         self.journal = Journal(store, [self.told], max_backlog=100)  # type: ignore[arg-type]
         self.recovery = Recovery(
             store, self.journal, self.engine, registry, Calls(registry),  # type: ignore[arg-type]
+            Expiry(self.journal, KeptCalls()),
             settings=settings or Settings(), liveness=Liveness(self.me, 15.0), lease=self.lease, me=self.me,
         )  # fmt: skip
 

@@ -77,6 +77,16 @@ def pack_call(args: tuple[Any, ...], kwargs: Mapping[str, Any], serializer: Seri
         raise
 
 
+def pack_value(value: Any, serializer: Serializer | None) -> Any:
+    """Return one value as a tree of JSON types.
+
+    Raises:
+        Refusal: If it cannot be stored.
+    """
+    walk = Walk(pack if serializer is None else _pack_argument, serializer)
+    return walk.pack(value, walk)
+
+
 def _pack_argument(value: Any, walk: Walk) -> Any:
     """Pack a whole argument; one that contains itself goes to the serializer in one piece."""
     try:

@@ -34,6 +34,14 @@ def display(text: str) -> dict[str, Any]:
     return {"args": args, "kwargs": kwargs}
 
 
+def display_value(text: str) -> Any:
+    """Return one stored value as people may read it; text that is not JSON is shown as it is, cut."""
+    try:
+        return _shown(json.loads(text, parse_constant=str))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return storable_text(text, MAX_SHOWN_CHARS)
+
+
 def _shown(found: Any) -> Any:
     if isinstance(found, str):
         return storable_text(found, MAX_SHOWN_CHARS)

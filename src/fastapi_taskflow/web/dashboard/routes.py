@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from fastapi_taskflow.task.payload import display_value
 from fastapi_taskflow.task.record import LIVE, TaskStatus
 from fastapi_taskflow.web.answers import problems, text_answer
 from fastapi_taskflow.web.arguments import arguments_of
@@ -19,7 +20,6 @@ from fastapi_taskflow.web.metrics import metrics_json
 from fastapi_taskflow.web.parts import AdminSettings, Parts
 from fastapi_taskflow.web.paths import base_url
 from fastapi_taskflow.web.queries import ListQuery, fetch
-from fastapi_taskflow.web.schemas import stored_json
 from fastapi_taskflow.web.tasks import found
 from fastapi_taskflow.web.trace import record_attempt, timeline
 
@@ -107,7 +107,7 @@ async def task_page(
             "levels": LEVELS,
             "show_arguments": parts.settings.display_func_args,
             "arguments": arguments_of(record) if parts.settings.display_func_args else None,
-            "result": stored_json(record.result),
+            "result": None if record.result is None else display_value(record.result),
             "trace_url": _trace_url(parts.settings, record),
             "may_cancel": record.status in LIVE,
             "may_retry": record.status in RETRYABLE,
