@@ -10,6 +10,7 @@ from fastapi_taskflow.errors import (
     InvalidTransitionError,
     LifecycleConflictError,
     NotStartedError,
+    QueueFullError,
     SchemaVersionError,
     StoreError,
     StoreUnavailableError,
@@ -24,6 +25,7 @@ from fastapi_taskflow.manager import TaskManager
 from fastapi_taskflow.task.context import TaskContext, get_task_context, task_log, task_progress
 from fastapi_taskflow.task.control import GiveUp, Retry, Snooze
 from fastapi_taskflow.task.payload import CloudpickleSerializer, PickleSerializer, Serializer
+from fastapi_taskflow.task.queue import QueueConfig
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus
 from fastapi_taskflow.telemetry.logs import FileLogger, InMemoryLogger, StdoutLogger
 from fastapi_taskflow.telemetry.task_observer import LifecycleEvent, LogEvent, TaskObserver
@@ -43,6 +45,8 @@ __all__ = [
     "ManagedBackgroundTasks",
     "NotStartedError",
     "PickleSerializer",
+    "QueueConfig",
+    "QueueFullError",
     "Retry",
     "SchemaVersionError",
     "Serializer",

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import BackgroundTasks, HTTPException
 from starlette.background import BackgroundTask
 
+from fastapi_taskflow.early_start import EarlyStart
 from fastapi_taskflow.entry import Entry
 from fastapi_taskflow.errors import ConfigurationError, StoreUnavailableError
 from fastapi_taskflow.task.placing import placed
+from fastapi_taskflow.task.queue import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
@@ -40,7 +42,8 @@ UNAVAILABLE: Final = "The background tasks of this request could not be stored; 
 class ManagedBackgroundTasks(BackgroundTasks):
     """FastAPI's ``BackgroundTasks`` whose tasks have an id, are stored, retried, traced and shown.
 
-    Tasks run one after another after the response. A plain Starlette ``BackgroundTask`` put into ``tasks`` runs in its
+    Tasks run one after another after the response, but for those of another queue than the default one, with a priority
+    or ``eager``: each of these runs on its own. A plain Starlette ``BackgroundTask`` put into ``tasks`` runs in its
     place in that order, unmanaged.
 
     Args:
@@ -59,6 +62,8 @@ class ManagedBackgroundTasks(BackgroundTasks):
         self._closed = False
         self._running: asyncio.Task[None] | None = None
         self._waiting: list[Entry] = []
+        self._alone: list[Entry] = []
+        self._early: list[EarlyStart] = []
         self._carried: list[CarriedTask] = []
         self._ran = 0
         self._watched = False
@@ -104,6 +109,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
 
         Raises:
             TaskArgumentError: If an argument cannot be stored. Nothing was added.
+            QueueFullError: If as many tasks wait in the queue as may. Nothing was added.
             ConfigurationError: If an option is wrong or contradicts another one, has the name of an argument of
                 ``func``, the session is on another database, or the request is over.
         """
@@ -125,16 +131,26 @@ class ManagedBackgroundTasks(BackgroundTasks):
             eager=eager,
         )
         entry = self._dispatcher.prepare(func, args, kwargs, placing)
+        record = entry.record
+        in_order = record.queue == DEFAULT and not record.priority and not eager
         if carrier is not None:
-            carried = transactions.add(entry, carrier)
+            carried = transactions.add(entry, carrier, in_order=in_order)
             self._carried.append(carried)
             self.tasks.append(carried)
-            return entry.record.task_id
+            return record.task_id
+        if eager:
+            early = EarlyStart(self._dispatcher, entry)
+            self._early.append(early)
+            early.soon()
+            return record.task_id
         if not self._watched:
             self._watch()
         self._waiting.append(entry)
-        self.tasks.append(entry)
-        return entry.record.task_id
+        if in_order:
+            self.tasks.append(entry)
+        else:
+            self._alone.append(entry)
+        return record.task_id
 
     def run_among(self, others: BackgroundTasks) -> None:
         """Run after what ``others`` holds by now, and before what it gets later. Harmless when done already."""
@@ -143,8 +159,8 @@ class ManagedBackgroundTasks(BackgroundTasks):
 
     @property
     def waiting(self) -> bool:
-        """Whether there are tasks that are not admitted yet."""
-        return bool(self._waiting)
+        """Whether there are tasks that are not known to be stored yet."""
+        return bool(self._waiting or self._early)
 
     async def finish(self) -> None:
         """End the request: run what was accepted and nobody has run, and take nothing more.
@@ -153,6 +169,8 @@ class ManagedBackgroundTasks(BackgroundTasks):
         """
         if self._running is not None or self._ran < len(self.tasks):
             await self()
+        if self.waiting:
+            await self._admit_late()
         for carried in self._carried:
             # Those whose transaction was committed after their turn, in the exit code of a dependency.
             await carried()
@@ -166,9 +184,12 @@ class ManagedBackgroundTasks(BackgroundTasks):
 
     def admit_at_once(self) -> bool:
         """Have the waiting tasks taken in, if the store makes nobody wait; return whether it was done."""
-        if not self._dispatcher.admit_at_once(self._waiting):
+        if self._early or not self._dispatcher.admit_at_once(self._waiting):
             return False
         self._waiting = []
+        if self._alone:
+            alone, self._alone = self._alone, []
+            self._submit(alone)
         return True
 
     async def admit(self) -> None:
@@ -178,12 +199,29 @@ class ManagedBackgroundTasks(BackgroundTasks):
             StoreUnavailableError: If the store did not commit in time. They are withdrawn.
         """
         waiting, self._waiting = self._waiting, []
+        alone, self._alone = self._alone, []
         try:
+            if self._early:
+                await self._begin_early()
             await self._dispatcher.admit(waiting)
         except StoreUnavailableError:
             for entry in waiting:
                 entry.withdrawn = True
             raise
+        self._submit(alone)
+
+    async def _begin_early(self) -> None:
+        early, self._early = self._early, []
+        for each in early:
+            each.begin()
+        for each in early:
+            await each.begun()
+
+    def _submit(self, alone: Sequence[Entry]) -> None:
+        """Have those run that leave the request's order."""
+        for entry in alone:
+            if entry.admitted:
+                self._dispatcher.engine.submit(entry)
 
     async def __call__(self) -> None:
         """Run the tasks in order. The request may be cancelled; they are not."""
@@ -220,6 +258,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
     def drop(self, reason: str) -> None:
         """Forget the tasks that are not admitted, as FastAPI forgets those of a request that failed."""
         waiting, self._waiting = self._waiting, []
+        self._alone = []
         for entry in waiting:
             entry.withdrawn = True
         if waiting:
@@ -253,7 +292,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
     ) -> None:
         """Have the tasks stored before the response starts."""
         self.__exit__(kind, error, trace)
-        if self._waiting:
+        if self.waiting:
             try:
                 await self.admit()
             except StoreUnavailableError as failure:

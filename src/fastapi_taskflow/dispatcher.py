@@ -52,6 +52,9 @@ ELSEWHERE_POLL: Final = 0.1
 CROWDED: Final = 1_000
 """Waiting changes at which even a store that keeps nothing is waited for: whoever adds tasks in a loop is slowed."""
 
+LIMITED_SOURCES: Final = frozenset({"request", "manual"})
+"""Where tasks come from that a full queue refuses: whoever adds them can try again."""
+
 
 class Dispatcher:
     """Makes records from calls, has them stored, and hands them to the engine.
@@ -103,6 +106,14 @@ class Dispatcher:
 
     # -- in ----------------------------------------------------------------------------------------------------------
 
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Have ``callback`` called on the loop; may be called from any thread.
+
+        Raises:
+            RuntimeError: If the loop is closed.
+        """
+        self._journal.call_soon(callback)
+
     def prepare(
         self,
         func: Callable[..., Any],
@@ -117,6 +128,7 @@ class Dispatcher:
         Raises:
             TaskArgumentError: If an argument cannot be stored.
             ConfigurationError: If ``func`` is not callable, or takes an argument that has the name of a given option.
+            QueueFullError: If as many tasks wait in its queue as may.
         """
         definition = self._registry.known(func)
         if definition is None:
@@ -134,10 +146,19 @@ class Dispatcher:
         task_id = new_task_id() if key is None else keyed_task_id(definition.name, key)
         if not self._persistent:
             target = text = None
+        # What is to run later takes no place until then; what there is already takes none at all.
+        limited = self.engine.bounded and source in LIMITED_SOURCES
+        limited = limited and placing.run_at is None and task_id not in self._journal.live
+        if limited:
+            # Before the send span is made, which would tell of a task that never was.
+            self.engine.require_room(definition.queue if placing.queue is None else placing.queue)
         record = self._pending(
             definition, task_id, placing, source=source, link=None, idempotency_key=key, payload=text, target=target
         )
-        return Entry(record, definition, func, args, kwargs)
+        entry = Entry(record, definition, func, args, kwargs)
+        if limited:
+            self.engine.reserve(entry)
+        return entry
 
     def _pending(
         self,
@@ -357,6 +378,7 @@ class Dispatcher:
             record = lifecycle.cancel(entry.record, at=now, reason="cancelled before it started")
             self._journal.append(entry, record)
             self._journal.publish(TaskEvent(EventKind.FINISHED, record, now))
+            entry.leave()
             self._kept.keep(entry)
             await self._committed([self._journal.next_commit()], [])
             return entry.record
@@ -376,6 +398,7 @@ class Dispatcher:
         Raises:
             TaskNotFoundError: If there is no such task.
             InvalidTransitionError: If its status does not allow it, or its call cannot be made again.
+            QueueFullError: If as many tasks wait in its queue as may.
             StoreUnavailableError: If the store did not commit in time.
         """
         record = await self._journal.get(task_id)
@@ -401,6 +424,7 @@ class Dispatcher:
         else:
             msg = f"task {old.task_id} cannot be retried: its arguments were not kept"
             raise InvalidTransitionError(msg)
+        self.engine.require_room(old.queue)
         record = self._pending(
             definition,
             new_task_id(),
@@ -411,7 +435,10 @@ class Dispatcher:
             target=old.target,
             retry_of=old.task_id,
         )
-        return Entry(record, definition, func, args, kwargs)
+        entry = Entry(record, definition, func, args, kwargs)
+        if self.engine.bounded:
+            self.engine.reserve(entry)
+        return entry
 
 
 def _expires_at(definition: TaskDefinition, placing: Placing, now: float) -> float | None:

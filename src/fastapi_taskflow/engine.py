@@ -15,7 +15,31 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """Brings admitted tasks to a runner."""
+    """Brings admitted tasks to a runner, in the order and within the limits of their queues."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether some queue bounds how many may wait: otherwise ``reserve`` need not be called."""
+
+    def require_room(self, queue: str) -> None:
+        """Make sure that another task may be added to a queue. May be called in any thread.
+
+        Raises:
+            QueueFullError: If as many wait as may.
+        """
+
+    def reserve(self, entry: Entry) -> None:
+        """Count a new task as waiting, until it is run or submitted, or has gone. May be called in any thread.
+
+        Raises:
+            QueueFullError: If as many wait as may.
+        """
+
+    def is_paused(self, queue: str) -> bool:
+        """Tell whether nothing of a queue starts."""
+
+    def has_limits(self, queue: str) -> bool:
+        """Tell whether a queue makes tasks wait for their turn."""
 
     def hold(self) -> None:
         """Take tasks, and keep them until ``start``."""
@@ -34,13 +58,16 @@ class Engine(Protocol):
         """
 
     async def run(self, entry: Entry) -> None:
-        """Run ``entry`` until its attempt has ended. A later attempt is started when it is due."""
+        """Run ``entry`` until its attempt has ended. What is due later, or held up for long, runs on its own."""
 
     def submit(self, entry: Entry) -> None:
         """Run ``entry`` on its own, at once or when it is due."""
 
     async def drain(self, *, within: float) -> bool:
-        """Let what waits start and what runs finish within that many seconds; return whether all did."""
+        """Let what waits start and what runs finish within that many seconds; return whether all did.
+
+        What waits in a paused queue stays in the store.
+        """
 
     async def stop(self, *, within: float) -> bool:
         """Start nothing more and let what runs finish within that many seconds; return whether all did."""

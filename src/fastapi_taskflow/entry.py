@@ -33,6 +33,7 @@ class Entry:
         cancel_requested: Whether somebody asked for its cancellation while it ran.
         context: The running attempt's context.
         runner: The asyncio task that awaits an async attempt.
+        leave_line: Takes it out of the line of its queue; None while it is in none.
         ended: Set when the task has ended, for those who wait; made on demand.
         overrun: What the last attempt left running beyond its time limit, a thread, or None.
         expiry: Cancels it if it has not started in time; None if it may start at any time, or has.
@@ -40,8 +41,9 @@ class Entry:
     """
 
     __slots__ = (
-        "admitted", "args", "cancel_requested", "checkpoint_due", "committed", "context", "definition", "ended",
-        "expiry", "func", "kwargs", "lost", "overrun", "record", "runner", "uncertain", "withdrawn",
+        "__weakref__", "admitted", "args", "cancel_requested", "checkpoint_due", "committed", "context", "definition",
+        "ended", "expiry", "func", "kwargs", "leave_line", "lost", "overrun", "record", "runner", "uncertain",
+        "withdrawn",
     )  # fmt: skip
 
     def __init__(
@@ -65,10 +67,16 @@ class Entry:
         self.cancel_requested = False
         self.context: TaskContext | None = None
         self.runner: asyncio.Task[Any] | None = None
+        self.leave_line: Callable[[], None] | None = None
         self.ended: asyncio.Event | None = None
         self.overrun: asyncio.Task[None] | None = None
         self.expiry: clock.Timer | None = None
         self.checkpoint_due = False
+
+    def leave(self) -> None:
+        """Leave the line of its queue, if it waits in one: it will not run here."""
+        if self.leave_line is not None:
+            self.leave_line()
 
 
 def live_record(entry: Entry) -> TaskRecord:

@@ -11,6 +11,7 @@ TaskflowError
 ├── TaskTimeoutError              an attempt took longer than its timeout (also a TimeoutError)
 ├── WaitTimeoutError              wait() or result() waited long enough (also a TimeoutError)
 ├── TaskFailedError               result() of a task that did not succeed
+├── QueueFullError                as many tasks wait in the queue as may
 └── StoreError                    the store failed
     ├── StoreUnavailableError     it did not commit in time; the caller may try again
     └── SchemaVersionError        its schema is newer than this code
@@ -58,6 +59,24 @@ class TaskNotFoundError(TaskflowError, LookupError):
 
 class InvalidTransitionError(TaskflowError):
     """The task's status does not allow what was asked."""
+
+
+class QueueFullError(TaskflowError):
+    """As many tasks wait in the queue as its ``max_size`` allows. Nothing was added.
+
+    Attributes:
+        queue: The queue's name.
+        max_size: How many may wait.
+        retry_after: Seconds after which it makes sense to try again, at least 1.
+    """
+
+    def __init__(self, queue: str, *, max_size: int, retry_after: int = 1) -> None:
+        super().__init__(
+            f"the queue {queue!r} is full: {max_size} task(s) wait in it, and no more may; try again later"
+        )
+        self.queue = queue
+        self.max_size = max_size
+        self.retry_after = retry_after
 
 
 class TaskTimeoutError(TaskflowError, TimeoutError):

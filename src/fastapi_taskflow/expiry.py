@@ -53,5 +53,6 @@ class Expiry:
         record = lifecycle.cancel(record, at=now, reason=REASON.format(clock.to_iso(record.expires_at)))
         self._journal.append(entry, record)
         self._journal.publish(TaskEvent(EventKind.FINISHED, record, now))
+        entry.leave()
         self._kept.keep(entry)
         return True

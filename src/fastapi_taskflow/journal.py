@@ -348,6 +348,7 @@ class Journal:
         self._dirty.pop(record.task_id, None)
         if self.live.get(record.task_id) is entry:
             del self.live[record.task_id]
+        entry.leave()
         if entry.context is not None:
             # Another instance runs it now: this attempt is stopped, as far as it can be.
             entry.cancel_requested = True

@@ -25,9 +25,11 @@ from fastapi_taskflow.journal import Journal
 from fastapi_taskflow.kept_calls import KeptCalls
 from fastapi_taskflow.lease import Lease
 from fastapi_taskflow.middleware import TaskMiddleware
+from fastapi_taskflow.refusal import install_refusal
 from fastapi_taskflow.results import Results
 from fastapi_taskflow.runner import Runner
 from fastapi_taskflow.runtime import Runtime
+from fastapi_taskflow.services.queue_settings import QueueSettings
 from fastapi_taskflow.settings import Settings
 from fastapi_taskflow.stores.memory import MemoryStore
 from fastapi_taskflow.surroundings import Surroundings
@@ -35,6 +37,7 @@ from fastapi_taskflow.task.call import Calls
 from fastapi_taskflow.task.definition import short_name
 from fastapi_taskflow.task.options import checked_options, declared
 from fastapi_taskflow.task.placing import placed
+from fastapi_taskflow.task.queue import checked_queues
 from fastapi_taskflow.task.registry import Registry
 from fastapi_taskflow.telemetry.logs import FileLogger
 from fastapi_taskflow.telemetry.metrics import OtelMetrics
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.store import Store
     from fastapi_taskflow.surroundings import AttemptMiddleware
     from fastapi_taskflow.task.payload import Serializer
+    from fastapi_taskflow.task.queue import QueueConfig
     from fastapi_taskflow.task.record import TaskRecord
     from fastapi_taskflow.telemetry.task_observer import TaskObserver
 
@@ -91,7 +95,8 @@ class TaskManager:
         log_lifecycle: Write changes of status to ``log_file`` too.
         loggers: Observers that are told of each line and each change of status, off the request's way.
         max_sync_threads: Sync tasks at the same time.
-        max_concurrent_tasks: Tasks at the same time; None is without limit.
+        max_concurrent_tasks: Tasks at the same time, in all queues together; None is without limit.
+        queues: The limits of queues by name, such as ``{"email": QueueConfig(concurrency=30)}``; in each process.
         max_finished: Finished tasks that the memory store remembers.
         commit_timeout: Seconds that a request waits for its tasks to be stored before it fails with 503.
         shutdown_timeout: Seconds that running tasks have to finish at shutdown.
@@ -126,6 +131,7 @@ class TaskManager:
         loggers: Iterable[TaskObserver] | None = None,
         max_sync_threads: int | None = None,
         max_concurrent_tasks: int | None = None,
+        queues: Mapping[str, QueueConfig] | None = None,
         max_finished: int = 10_000,
         commit_timeout: float = 5.0,
         shutdown_timeout: float = 30.0,
@@ -162,6 +168,9 @@ class TaskManager:
         self._apps: dict[int, tuple[FastAPI, Installation]] = {}
         self._stack: contextlib.AsyncExitStack | None = None
 
+        held = Lease(self.settings.lease if self.store.persistent else None)
+        engine = LocalEngine(max_concurrent_tasks, held, checked_queues(queues))
+        self.queues = QueueSettings(self.store, engine.queues)
         self.prometheus = PrometheusMetrics(
             registry=registry,
             # The journal is made after it, as it tells it of events.
@@ -169,7 +178,7 @@ class TaskManager:
             oldest_pending=lambda queue: self.journal.oldest_pending(queue),  # noqa: PLW0108
             backlog=lambda: self.journal.backlog,
             catch_up=lambda: self.journal.tell(),  # noqa: PLW0108
-            limits=lambda: {"default": max_concurrent_tasks},
+            limits=engine.queues.limits,
         )
         self.registry = Registry(on_add=self.prometheus.declare, needs_of=needs_of)
         self.surroundings = Surroundings(Dependencies(self._overrides))
@@ -197,8 +206,6 @@ class TaskManager:
             linger=LINGER if self.store.persistent else LINGER_IN_MEMORY,
             on_flush=self.prometheus.observe_flush,
         )
-        held = Lease(self.settings.lease if self.store.persistent else None)
-        engine = LocalEngine(max_concurrent_tasks, held)
         self.calls = calls = Calls(self.registry, serializer)
         kept = KeptCalls()
         expiry = Expiry(self.journal, kept)
@@ -237,6 +244,7 @@ class TaskManager:
             pump,
             self.prometheus,
             held,
+            self.queues,
             self.settings,
         )
 
@@ -374,6 +382,7 @@ class TaskManager:
 
         Raises:
             TaskArgumentError: If an argument cannot be stored.
+            QueueFullError: If as many tasks wait in the queue as may.
             StoreUnavailableError: If the store did not commit in time; nothing was kept.
             ConfigurationError: If an option is wrong or contradicts another one, or ``session`` is on another database.
             NotStartedError: If the manager is not started.
@@ -478,6 +487,7 @@ class TaskManager:
             msg = f"{by} comes after {self._started_by}, which started this manager already; use one of them"
             raise LifecycleConflictError(msg)
         injection.install()
+        install_refusal(app)
         known = self._apps.get(id(app))
         if known is not None:
             known[1].everywhere = known[1].everywhere or auto_install

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.journal import Journal
     from fastapi_taskflow.lease import Lease
     from fastapi_taskflow.runner import Runner
+    from fastapi_taskflow.services.queue_settings import QueueSettings
     from fastapi_taskflow.settings import Settings
     from fastapi_taskflow.store import Instance, Store
     from fastapi_taskflow.task.call import Calls
@@ -65,6 +66,7 @@ class Runtime:
         pump: Feeds the user's observers.
         metrics: Shared with the other workers of this host.
         lease: Kept by this process's signs of life.
+        queues: Applies what operators changed of the queues.
         settings: The manager's settings.
 
     Attributes:
@@ -86,6 +88,7 @@ class Runtime:
         pump: ObserverPump,
         metrics: PrometheusMetrics,
         lease: Lease,
+        queues: QueueSettings,
         settings: Settings,
     ) -> None:
         self._store = store
@@ -99,6 +102,7 @@ class Runtime:
         self._pump = pump
         self._metrics = metrics
         self._lease = lease
+        self._queues = queues
         self._settings = settings
         self._heartbeat: Heartbeat | None = None
         self._numbers: HostNumbers | None = None
@@ -137,6 +141,8 @@ class Runtime:
         Raises:
             StoreError: If the store fails.
         """
+        # First of all, or what is paused would start.
+        await self._queues.start()
         self._engine.start(self._runner.run)
         if self.retention_days is not None:
             self._services.append(Retention(self._store, days=self.retention_days))
@@ -162,6 +168,7 @@ class Runtime:
         services, self._services = self._services, []
         for service in reversed(services):
             await service.stop()
+        await self._queues.stop()
 
     async def close(self) -> None:
         """Store everything, and close the store."""

@@ -102,10 +102,16 @@ class Transactions:
         await carrier.insert(CarriedTask(entry, in_order=False))
         return entry.record.task_id
 
-    def add(self, entry: Entry, carrier: Carrier) -> CarriedTask:
-        """Have a new task of a request inserted at the commit. May be called in any thread."""
+    def add(self, entry: Entry, carrier: Carrier, *, in_order: bool) -> CarriedTask:
+        """Have a new task of a request inserted at the commit. May be called in any thread.
+
+        Args:
+            entry: The task.
+            carrier: The transaction.
+            in_order: Whether it waits for those that were added before it to end.
+        """
         _disown(entry)
-        carried = CarriedTask(entry, in_order=True)
+        carried = CarriedTask(entry, in_order=in_order)
         carrier.insert_at_commit(carried)
         return carried
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from schemathesis import Case
 from schemathesis.config import SchemathesisConfig
 
-from fastapi_taskflow import TaskAdmin, TaskAuthBackend, TaskManager
+from fastapi_taskflow import QueueConfig, TaskAdmin, TaskAuthBackend, TaskManager
 from fastapi_taskflow.store import Change
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus, new_task_id
 from tests.integration.conftest import eventually
@@ -43,6 +43,7 @@ AnyCase = Case[Any]
 PER_OPERATION: Final = 30
 TASKS: Final = 19
 FILES: Final = ("taskflow.css", "icon.svg", "list.js", "nothing.js")
+QUEUES: Final = ("default", "email", "reports")
 KNOWN: Final = re.compile(r"known-(\d+)")
 KNOWN_BYTES: Final = re.compile(rb"known-(\d+)")
 BEYOND_A_SCHEMA: Final = ("cursor is not one that this list gave", "status: the history has finished tasks only")
@@ -63,7 +64,11 @@ class Shop:
 
     def __init__(self, path: Path | None = None) -> None:
         self.app = FastAPI()
-        self.manager = TaskManager(snapshot_db=None if path is None else path / "tasks.db", shutdown_timeout=0)
+        self.manager = TaskManager(
+            snapshot_db=None if path is None else path / "tasks.db",
+            shutdown_timeout=0,
+            queues={"email": QueueConfig(concurrency=3, rate_limit="10/s")},
+        )
         self.admin = TaskAdmin(
             self.app,
             self.manager,
@@ -227,7 +232,7 @@ def described(*, with_credentials: bool) -> BaseSchema:
         },
         "checks": {
             # 422 is here for `BEYOND_A_SCHEMA`; the test looks at each one itself.
-            "positive_data_acceptance": {"expected-statuses": ["2xx", "3xx", "401", "404", "409", "422"]},
+            "positive_data_acceptance": {"expected-statuses": ["2xx", "3xx", "401", "404", "409", "422", "429"]},
             **{name: {"enabled": False} for name in NEED_AN_ENGINE},
         },
     }
@@ -250,7 +255,8 @@ def with_sense(case: AnyCase, known: list[int], accept: str) -> AnyCase:
     if known and "task_id" in case.path_parameters:
         case.path_parameters["task_id"] = f"known-{known[0]}"
     if known and "name" in case.path_parameters:
-        case.path_parameters["name"] = FILES[known[0] % len(FILES)]
+        names = FILES if "/static/" in case.path else QUEUES
+        case.path_parameters["name"] = names[known[0] % len(names)]
     ids = case.body.get("task_ids") if isinstance(case.body, dict) else None
     if isinstance(ids, list):
         ids.extend(f"known-{number}" for number in known)

@@ -44,11 +44,12 @@ WRONG_BODIES = (
     b'{"task_ids":' + b"9" * 5_000 + b"}", json.dumps({"task_ids": ["x"] * 1_001}).encode(),
     json.dumps({"task_ids": ["x" * 65]}).encode(),
 )  # fmt: skip
-WRONG_IDS = ("x", "%00", "%ff", "%F0%9F%92%A9", "..%2f..", "%20", "a" * 10_000, "'--", "queues")
+WRONG_IDS = ("x", "%00", "%ff", "%F0%9F%92%A9", "..%2f..", "%20", "a" * 10_000, "'--", "nothing")
+WRONG_LIMITS_OF_A_QUEUE: tuple[Any, ...] = (
+    {"concurrency": "abc"}, {"concurrency": -1}, {"max_size": 10**30}, {"rate_limit": "\0"}, {"rate_limit": "٣/s"},
+    {}, [], None,
+)  # fmt: skip
 FUTURE_ROUTES = (
-    ("PATCH", "/queues/default", {"concurrency": "abc"}),
-    ("PATCH", "/queues/default", {"concurrency": -1}),
-    ("PATCH", "/queues/default", {"max_size": 10**30}),
     ("DELETE", "/history?value=abc&unit=day", None),
     ("DELETE", "/history?value=99999999999&unit=day", None),
     ("DELETE", "/history?value=-1&unit=century", None),
@@ -188,10 +189,21 @@ async def test_no_such_task_is_404(client: httpx.AsyncClient) -> None:
 
 
 async def test_routes_that_are_not_there_say_so(client: httpx.AsyncClient) -> None:
-    """Queues cannot be changed and the history not be deleted over HTTP yet: no input to those is a 500."""
+    """The history cannot be deleted over HTTP yet: no input to that is a 500."""
     for method, route, body in FUTURE_ROUTES:
         answer = await client.request(method, f"/tasks{route}", json=body)
-        assert (answer.status_code, bool(answer.json()["detail"])) == (405 if "history" in route else 404, True), route
+        assert (answer.status_code, bool(answer.json()["detail"])) == (405, True), route
+
+
+async def test_a_wrong_limit_of_a_queue_is_422_and_a_wrong_queue_404(client: httpx.AsyncClient) -> None:
+    """Whatever the name is, it is no 500."""
+    for body in WRONG_LIMITS_OF_A_QUEUE:
+        answer = await client.patch("/tasks/queues/default", json=body)
+        assert answer.status_code == 422, answer.text
+    for name in WRONG_IDS:
+        for method, route in (("PATCH", ""), ("DELETE", ""), ("POST", "/pause"), ("POST", "/resume")):
+            answer = await client.request(method, f"/tasks/queues/{name}{route}", json={"concurrency": 1})
+            assert (answer.status_code, bool(answer.json()["detail"])) == (404, True), f"{route} {name}"
 
 
 async def test_an_origin_that_is_none_of_ours_is_refused(client: httpx.AsyncClient) -> None:

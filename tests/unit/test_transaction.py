@@ -76,7 +76,7 @@ class Parts:
 
     def add(self, **facts: str) -> CarriedTask:
         """Add a task to the transaction."""
-        return self.transactions.add(make_entry(**facts), self.transactions.carrier("session"))
+        return self.transactions.add(make_entry(**facts), self.transactions.carrier("session"), in_order=True)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,8 +41,8 @@ EVERY: Final = 1.0
 
 BATCH: Final = 500
 AT_ONCE: Final = 64
-"""Recovered tasks that run at the same time, so that a start after a long outage does not run everything at once."""
-
+"""Recovered tasks of a queue without limits that run at the same time: a start after a long outage does not run
+everything at once."""
 
 POISON: Final = "fastapi_taskflow.PoisonTask"
 """``error_type`` of a task that was parked because its process stopped too often."""
@@ -78,7 +79,7 @@ class Recovery:
         self._liveness = liveness
         self._lease = lease
         self._me = me
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._places: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
         self._unsure = False
         self._warned = False
         self._known: set[str] = set()
@@ -203,6 +204,9 @@ class Recovery:
         if record.run_at is not None or record.schedule is not None:
             # It was to run later from the first: a retry, a delayed or a scheduled task.
             return True
+        if self._engine.is_paused(record.queue):
+            # An operator holds it back, so that its process stopped is no reason to give it up.
+            return True
         return self._settings.requeue_pending or (definition is not None and definition.persist)
 
     def _go_on(self, entry: Entry) -> None:
@@ -211,12 +215,15 @@ class Recovery:
         self._journal.publish(TaskEvent(EventKind.RECOVERED, record, now))
         if record.finished:
             self._journal.publish(TaskEvent(EventKind.FINISHED, record, now))
+        elif self._engine.has_limits(record.queue):
+            self._engine.submit(entry)
         else:
             self._expiry.mind(entry)
             self._engine.spawn(self._run(entry))
 
     async def _run(self, entry: Entry) -> None:
-        async with self._places:
+        # A place for each queue: one that is held up meanwhile must not hold up the others.
+        async with self._places[entry.record.queue]:
             await self._engine.run(entry)
 
 

@@ -18,7 +18,7 @@ REASONS: Final = {
     409: "The task's status does not allow it, or its call cannot be made again",
     413: "The body is too large",
     422: "A parameter or the body is wrong",
-    429: "Too many wrong logins",
+    429: "Too many wrong logins, or the task's queue is full",
     503: "The store fails or did not commit in time",
 }
 PAGE_HEADERS: Final = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from fastapi_taskflow.errors import InvalidTransitionError, StoreError, TaskNotFoundError
+from fastapi_taskflow.errors import InvalidTransitionError, QueueFullError, StoreError, TaskNotFoundError
 from fastapi_taskflow.web.dashboard.pages import page
 from fastapi_taskflow.web.paths import prefers_html
 from fastapi_taskflow.web.schemas import SafeJSONResponse
@@ -26,6 +26,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(TaskNotFoundError, _not_found)
     app.add_exception_handler(InvalidTransitionError, _conflict)
+    app.add_exception_handler(QueueFullError, _full)
     app.add_exception_handler(StoreError, _unavailable)
 
 
@@ -47,6 +48,10 @@ async def _not_found(request: Request, error: Exception) -> Response:
 
 async def _conflict(request: Request, error: Exception) -> Response:
     return _answer(request, 409, str(error), {})
+
+
+async def _full(request: Request, error: Exception) -> Response:
+    return _answer(request, 429, str(error), {"Retry-After": str(getattr(error, "retry_after", 1))})
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from fastapi_taskflow.store import FunctionStats, Page, Store, TaskQuery
     from fastapi_taskflow.task.definition import TaskDefinition
+    from fastapi_taskflow.task.queue import QueueFacts
     from fastapi_taskflow.task.record import TaskRecord, TaskStatus
     from fastapi_taskflow.web.auth.backend import TaskAuthBackend
     from fastapi_taskflow.web.stream import ChangeFeed
@@ -61,6 +62,25 @@ class Dispatcher(Protocol):
 
     async def retry(self, task_id: str) -> TaskRecord:
         """Run an unsuccessful task again; return the new task's record."""
+
+
+class Queues(Protocol):
+    """Where an operator's wishes for queues go. All of them hold for every instance on the store."""
+
+    def facts(self) -> Mapping[str, QueueFacts]:
+        """Return what is known of each queue here, in the order of their names."""
+
+    async def change(self, name: str, values: Mapping[str, int | str | None]) -> None:
+        """Set some limits of a queue, by their names; None is without limit."""
+
+    async def pause(self, name: str) -> None:
+        """Let nothing more of a queue start."""
+
+    async def resume(self, name: str) -> None:
+        """Let a paused queue go on."""
+
+    async def reset(self, name: str) -> None:
+        """Forget what was changed of a queue."""
 
 
 class Registry(Protocol):
@@ -122,6 +142,7 @@ class AdminParts:
         settings: The options.
         journal: Reads records.
         dispatcher: Cancels and retries.
+        queues: Limits and pauses queues.
         registry: Known functions.
         store: Holds what sessions share between workers.
         prometheus: Renders the scraper's text.
@@ -131,6 +152,7 @@ class AdminParts:
     settings: AdminSettings
     journal: Journal
     dispatcher: Dispatcher
+    queues: Queues
     registry: Registry
     store: Store
     prometheus: PrometheusRenderer

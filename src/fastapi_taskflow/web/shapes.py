@@ -208,6 +208,21 @@ class FunctionShape(Shape):
     requeue_on_interrupt: bool | None = None
 
 
+class QueueShape(Shape):
+    """A queue. The limits hold for each process; what waits and runs is this one's."""
+
+    name: str
+    concurrency: int | None
+    max_size: int | None
+    rate_limit: str | None
+    paused: bool
+    pending: int
+    waiting: int
+    running: int
+    declared: bool
+    stored: dict[str, Any]
+
+
 class Alive(Shape):
     """That the event loop turns."""
 

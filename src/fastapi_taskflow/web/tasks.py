@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import RedirectResponse, Response
 
 from fastapi_taskflow import clock
-from fastapi_taskflow.errors import InvalidTransitionError, StoreError, TaskNotFoundError
+from fastapi_taskflow.errors import InvalidTransitionError, QueueFullError, StoreError, TaskNotFoundError
 from fastapi_taskflow.store import TaskQuery
 from fastapi_taskflow.task.record import TaskStatus
 from fastapi_taskflow.web.answers import json_answer, page_answer, problems, redirect_answer
@@ -154,7 +154,7 @@ async def cancel(request: Request, parts: Parts, task_id: str) -> Response:
     return _done(request, parts, record, "asked" if asked else "cancelled")
 
 
-@router.post("/{task_id}/retry", response_class=Response, responses=CHANGED)
+@router.post("/{task_id}/retry", response_class=Response, responses={**CHANGED, **problems(429)})
 async def retry(request: Request, parts: Parts, task_id: str) -> Response:
     """Run an unsuccessful task again, as a new task."""
     await found(parts, task_id)
@@ -175,7 +175,7 @@ async def _retry_all(parts: AdminParts, ids: Sequence[str]) -> dict[str, Any]:
     for index, task_id in enumerate(ids):
         try:
             record = await parts.dispatcher.retry((await found(parts, task_id)).task_id)
-        except (TaskNotFoundError, InvalidTransitionError) as error:
+        except (TaskNotFoundError, InvalidTransitionError, QueueFullError) as error:
             skipped.append({"task_id": task_id, "reason": str(error)})
         except StoreError as error:
             if not results:

@@ -6,8 +6,11 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Any, cast
 
+from fastapi_taskflow.engines.queues import Queues
 from fastapi_taskflow.errors import InvalidTransitionError, TaskNotFoundError
+from fastapi_taskflow.services.queue_settings import QueueSettings
 from fastapi_taskflow.store import DURATION_BOUNDS, FunctionStats, Page
+from fastapi_taskflow.stores.memory import MemoryStore
 from fastapi_taskflow.task.definition import TaskDefinition
 from fastapi_taskflow.task.record import LIVE, TaskRecord, TaskStatus, new_task_id
 from fastapi_taskflow.task.retry import RetryPolicy
@@ -192,6 +195,7 @@ def build(records: list[TaskRecord] | None = None, **settings: Any) -> Fakes:
         settings=AdminSettings(**settings),
         journal=journal,
         dispatcher=FakeDispatcher(journal),
+        queues=QueueSettings(MemoryStore(), Queues(None, {})),
         registry=registry,
         store=cast("Store", store),
         prometheus=prometheus,
