@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from fastapi_taskflow import clock
 from fastapi_taskflow.task.record import TaskStatus
+from fastapi_taskflow.telemetry import names
 from fastapi_taskflow.telemetry.series import Gauges
 
 if TYPE_CHECKING:
@@ -55,12 +57,23 @@ class GaugeReader:
         if self._live_counts is None:
             return
         counts = self._live_counts()
-        for queue in sorted({*queues, *(queue for queue, _ in counts)}):
+        labels = dict.fromkeys(sorted(set(queues) - {names.OTHER_QUEUE}))
+        others: Counter[TaskStatus] = Counter()
+        for (queue, status), count in counts.items():
+            if queue in labels or len(labels) < names.MAX_LABELLED_QUEUES:
+                labels[queue] = None
+            else:
+                others[status] += count
+        for queue in labels:
             gauges.running[queue] = counts.get((queue, TaskStatus.RUNNING), 0)
             gauges.pending[queue] = counts.get((queue, TaskStatus.PENDING), 0)
             if self._oldest_pending is not None:
                 ready_at = self._oldest_pending(queue)
                 gauges.oldest[queue] = 0.0 if ready_at is None else max(0.0, clock.now() - ready_at)
+        if others:
+            # Their oldest one is not looked for: that would cost a pass over all tasks for each of their queues.
+            gauges.running[names.OTHER_QUEUE] = others[TaskStatus.RUNNING]
+            gauges.pending[names.OTHER_QUEUE] = others[TaskStatus.PENDING]
 
     def _fill_backlog(self, gauges: Gauges, queues: Iterable[str]) -> None:  # noqa: ARG002 - one shape for all
         if self._backlog is not None:

@@ -121,5 +121,11 @@ FLUSH_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.
 OTHER_TASK: Final = "_other"
 """The ``task`` label of what comes after `MAX_LABELLED_TASKS`."""
 
+OTHER_QUEUE: Final = "_other"
+"""The ``queue`` label of what comes after `MAX_LABELLED_QUEUES`. No queue can have this name."""
+
+MAX_LABELLED_QUEUES: Final = 100
+"""Queues that get series of their own: a queue for each customer must fill neither the memory nor Prometheus."""
+
 MAX_LABELLED_TASKS: Final = 1_000
 """Pairs of task and queue that get series of their own, so that lambdas or dynamic names cannot fill the memory."""

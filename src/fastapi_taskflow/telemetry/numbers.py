@@ -87,9 +87,15 @@ def merged(texts: Iterable[str]) -> str:
             continue
         for (task, queue), series in reading.series.items():
             known = (task, queue) in total.series or len(total.series) < names.MAX_LABELLED_TASKS
-            total.add_series((task if known else names.OTHER_TASK, queue), series)
+            total.add_series((task, queue) if known else _other(total, queue), series)
         total.flush.add(reading.flush)
     return to_text(Numbers(total))
+
+
+def _other(total: Reading, queue: str) -> tuple[str, str]:
+    others = sum(task == names.OTHER_TASK for task, _ in total.series)
+    known = (names.OTHER_TASK, queue) in total.series or others < names.MAX_LABELLED_QUEUES
+    return names.OTHER_TASK, queue if known else names.OTHER_QUEUE
 
 
 def _series_facts(task: str, queue: str, series: TaskSeries) -> list[Any]:

@@ -70,6 +70,7 @@ class PrometheusMetrics:
             live_counts=live_counts, oldest_pending=oldest_pending, backlog=backlog, limits=limits
         )
         self._series: dict[tuple[str, str], TaskSeries] = {}
+        self._queues: set[str] = set()
         self._flush = Tally(names.FLUSH_BUCKETS)
         self._version = 0
         self.identity = uuid.uuid4().hex
@@ -182,6 +183,11 @@ class PrometheusMetrics:
             reading_in_use.reset(token)
 
     def _bind(self, task: str, queue: str) -> TaskSeries:
+        if queue not in self._queues:
+            if len(self._queues) < names.MAX_LABELLED_QUEUES:
+                self._queues.add(queue)
+            else:
+                queue = names.OTHER_QUEUE
         found = self._series.get((task, queue))
         if found is None:
             if len(self._series) >= names.MAX_LABELLED_TASKS and task != names.OTHER_TASK:

@@ -132,6 +132,12 @@ def test_the_sum_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     series = from_text(text).reading.series
     assert set(series) == {("task-0-0", "q"), ("task-0-1", "q"), ("task-1-0", "q"), (names.OTHER_TASK, "q")}
     assert sum(each.enqueued for each in series.values()) == 10
+    monkeypatch.setattr(names, "MAX_LABELLED_QUEUES", 2)
+    for start in range(5):
+        text = merged([text, to_text(Numbers(reading(1, key=("task", f"q-{start}"))))])
+    series = from_text(text).reading.series
+    assert {queue for task, queue in series if task == names.OTHER_TASK} == {"q", "q-0", "_other"}
+    assert sum(each.enqueued for each in series.values()) == 15
 
 
 @settings(deadline=None)

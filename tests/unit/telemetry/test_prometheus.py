@@ -263,6 +263,21 @@ def test_the_number_of_series_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     assert value(metrics, names.ENQUEUED_TOTAL, task="_other", queue="default") == 2
 
 
+def test_the_number_of_queues_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue for each customer fills neither the memory nor the scrape, and no task is missing in the sums."""
+    monkeypatch.setattr(names, "MAX_LABELLED_QUEUES", 2)
+    counts = {(queue, TaskStatus.PENDING): 1 for queue in ("a", "b", "c", "d")}
+    metrics = PrometheusMetrics(live_counts=lambda: counts, oldest_pending=lambda _: clock.now() - 60)
+    for queue in ("a", "b", "c", "d", "c", "a"):
+        metrics.observe(told("enqueued", pending(queue=queue)))
+    found = {queue: value(metrics, names.ENQUEUED_TOTAL, task="send_email", queue=queue) for queue in "abcd"}
+    assert found == {"a": 2, "b": 1, "c": None, "d": None}
+    assert value(metrics, names.ENQUEUED_TOTAL, task="send_email", queue="_other") == 3
+    assert [value(metrics, names.PENDING, queue=queue) for queue in ("a", "b", "c", "_other")] == [1, 1, None, 2]
+    assert value(metrics, names.OLDEST_PENDING_AGE, queue="a") == pytest.approx(60, abs=5)
+    assert value(metrics, names.OLDEST_PENDING_AGE, queue="_other") is None
+
+
 def test_a_name_that_is_no_text_for_the_wire_is_spelled_out() -> None:
     """A lone surrogate in one task's name does not break the scrape of all."""
     metrics = PrometheusMetrics()
