@@ -162,6 +162,14 @@ async def retry(request: Request, parts: Parts, task_id: str) -> Response:
     return _done(request, parts, record, "retried")
 
 
+@router.post("/{task_id}/discard", response_class=Response, responses=CHANGED)
+async def discard(request: Request, parts: Parts, task_id: str) -> Response:
+    """Take a failed or interrupted task off the dead letters."""
+    await found(parts, task_id)
+    record = await parts.dispatcher.discard(task_id)
+    return _done(request, parts, record, "discarded")
+
+
 def _done(request: Request, parts: AdminParts, record: TaskRecord, notice: str) -> Response:
     if prefers_html(request.headers):
         target = f"{base_url(request)}/dashboard/{record.task_id}?{urlencode({'notice': notice})}"
