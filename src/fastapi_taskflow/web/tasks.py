@@ -105,8 +105,9 @@ async def retry_failed(
     since: InstantText = None,
     func_name: Annotated[str | None, Query(max_length=512)] = None,
 ) -> Response:
-    """Run failed tasks again, at most ``MAX_BULK`` in one call."""
+    """Run failed tasks again that nobody has decided about, at most ``MAX_BULK`` in one call."""
     query = TaskQuery(
+        dead=True,
         statuses=frozenset({TaskStatus.FAILED}),
         # No name has a NUL, and some databases refuse to be asked for one. A name of which nothing is left matches no
         # task: it must not become "all of them".
