@@ -7,6 +7,7 @@ TaskflowError
 ├── NotStartedError               used before startup() or after shutdown()
 ├── TaskArgumentError             an argument that cannot be stored (also a TypeError)
 ├── TaskNotFoundError             no such task (also a LookupError)
+├── ScheduleNotFoundError         no such schedule (also a LookupError)
 ├── InvalidTransitionError        the task's status does not allow the change
 ├── TaskTimeoutError              an attempt took longer than its timeout (also a TimeoutError)
 ├── WaitTimeoutError              wait() or result() waited long enough (also a TimeoutError)
@@ -55,6 +56,14 @@ class TaskNotFoundError(TaskflowError, LookupError):
     def __init__(self, task_id: str) -> None:
         super().__init__(f"no task has the id {task_id!r}")
         self.task_id = task_id
+
+
+class ScheduleNotFoundError(TaskflowError, LookupError):
+    """No schedule has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no schedule has the name {name!r}")
+        self.name = name
 
 
 class InvalidTransitionError(TaskflowError):

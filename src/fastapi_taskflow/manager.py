@@ -29,17 +29,20 @@ from fastapi_taskflow.refusal import install_refusal
 from fastapi_taskflow.results import Results
 from fastapi_taskflow.runner import Runner
 from fastapi_taskflow.runtime import Runtime
-from fastapi_taskflow.services.bulk import BulkJobs
 from fastapi_taskflow.services.queue_settings import QueueSettings
+from fastapi_taskflow.services.scheduler import Scheduler
+from fastapi_taskflow.services.turns import Turns
 from fastapi_taskflow.settings import Settings
 from fastapi_taskflow.stores.memory import MemoryStore
 from fastapi_taskflow.surroundings import Surroundings
+from fastapi_taskflow.task.arguments import checked_tags
 from fastapi_taskflow.task.call import Calls
 from fastapi_taskflow.task.definition import short_name
 from fastapi_taskflow.task.options import checked_options, declared
 from fastapi_taskflow.task.placing import placed
 from fastapi_taskflow.task.queue import checked_queues
 from fastapi_taskflow.task.registry import Registry
+from fastapi_taskflow.task.schedule import Schedule, Schedules, checked_schedule, refuse_unfit
 from fastapi_taskflow.telemetry.logs import FileLogger
 from fastapi_taskflow.telemetry.metrics import OtelMetrics
 from fastapi_taskflow.telemetry.prometheus import PrometheusMetrics
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from pathlib import Path
     from typing import Literal, ParamSpec, TypeVar
+    from zoneinfo import ZoneInfo
 
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
@@ -66,6 +70,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.task.payload import Serializer
     from fastapi_taskflow.task.queue import QueueConfig
     from fastapi_taskflow.task.record import TaskRecord
+    from fastapi_taskflow.task.schedule import Misfire, Overlap
     from fastapi_taskflow.telemetry.task_observer import TaskObserver
 
     P = ParamSpec("P")
@@ -221,7 +226,6 @@ class TaskManager:
             kept=kept,
             commit_timeout=commit_timeout,
         )
-        self.bulk = BulkJobs(self.dispatcher, self.journal, self.registry)
         runner = Runner(
             self.journal,
             tracing,
@@ -234,6 +238,11 @@ class TaskManager:
             see_through=engine.spawn,
             result_text=self._results.text_of,
         )
+        self._schedules = Schedules()
+        # Looked up at each call: a test may have put another engine there.
+        turns = Turns(self._schedules, self.journal, lambda entry: self.dispatcher.engine.submit(entry))  # noqa: PLW0108
+        self.journal.add_observer(turns)
+        self.scheduler = Scheduler(self._schedules, self.journal, self.dispatcher, turns, lease=self.settings.lease)
         self._runtime = Runtime(
             self.store,
             self.journal,
@@ -243,6 +252,8 @@ class TaskManager:
             self.registry,
             calls,
             expiry,
+            self.scheduler,
+            turns,
             pump,
             self.prometheus,
             held,
@@ -321,6 +332,110 @@ class TaskManager:
 
         def declare(func: Callable[P, R]) -> Callable[P, R]:
             self.registry.add(declared(func, options))
+            return func
+
+        return declare
+
+    def schedule(
+        self,
+        *,
+        every: float | timedelta | None = None,
+        cron: str | None = None,
+        timezone: str | ZoneInfo | None = None,
+        run_on_startup: bool = False,
+        jitter: float | timedelta = 0.0,
+        overlap: Overlap = "skip",
+        misfire: Misfire = "run_once",
+        tags: Sequence[str] = (),
+        retries: int = 0,
+        delay: float = 0.0,
+        backoff: float = 1.0,
+        max_delay: float | None = None,
+        retry_jitter: float = 0.0,
+        retry_on: type[BaseException] | Sequence[type[BaseException]] = (),
+        give_up_on: type[BaseException] | Sequence[type[BaseException]] = (),
+        timeout: float | None = None,
+        expires: float | None = None,
+        queue: str = "default",
+        priority: int = 0,
+        executor: Literal["async", "thread", "process"] | None = None,
+        keep_result: bool = True,
+        name: str | None = None,
+        requeue_on_interrupt: bool = False,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Declare a function that can be called without arguments as a task that runs by the clock.
+
+        Each time at which it is due is one task, however many instances there are. The function itself stays as it
+        is, and can be added as a task too. Options that are not told here are those of `task`.
+
+        Args:
+            every: Seconds, or a ``timedelta``, 0.1 or more: due at their multiples since the Unix epoch.
+            cron: Five fields, minute to day of week, or a nickname such as ``@daily``; needs the extra ``cron``.
+            timezone: The time zone of ``cron``, by default UTC.
+            run_on_startup: Run it when the application starts too, once for all instances that start together.
+            jitter: Seconds, or a ``timedelta``, by which each task is put off at most, by an amount of its own.
+            overlap: When the task before has not ended: ``skip`` the new one, ``queue`` it behind, or ``allow`` both.
+            misfire: When nobody was there: ``run_once`` for all that was missed, ``skip`` it, or ``run_all``, at most
+                the newest 100.
+            tags: Labels of its tasks.
+            retries: See `task`.
+            delay: See `task`.
+            backoff: See `task`.
+            max_delay: See `task`.
+            retry_jitter: The ``jitter`` of `task`.
+            retry_on: See `task`.
+            give_up_on: See `task`.
+            timeout: See `task`.
+            expires: See `task`.
+            queue: See `task`.
+            priority: See `task`.
+            executor: See `task`.
+            keep_result: See `task`.
+            name: The name of the schedule and of its task; the function's own by default.
+            requeue_on_interrupt: See `task`.
+
+        Raises:
+            ConfigurationError: If a value is wrong, the function needs arguments, another one has the name, or the
+                manager is started.
+        """
+        when = checked_schedule(
+            every=every,
+            cron=cron,
+            timezone=timezone,
+            jitter=jitter,
+            overlap=overlap,
+            misfire=misfire,
+            run_on_startup=run_on_startup,
+        )
+        labels = checked_tags(tags)
+        options = checked_options(
+            retries=retries,
+            delay=delay,
+            backoff=backoff,
+            max_delay=max_delay,
+            jitter=retry_jitter,
+            retry_on=retry_on,
+            give_up_on=give_up_on,
+            timeout=timeout,
+            expires=expires,
+            name=name,
+            queue=queue,
+            priority=priority,
+            executor=executor,
+            requeue_on_interrupt=requeue_on_interrupt,
+            keep_result=keep_result,
+        )
+
+        def declare(func: Callable[P, R]) -> Callable[P, R]:
+            definition = declared(func, options)
+            if self._started_by is not None:
+                msg = f"the schedule {definition.name} comes too late: the manager was started by {self._started_by}"
+                raise ConfigurationError(msg)
+            refuse_unfit(definition.name, func, frozenset(need.parameter for need in needs_of(func)))
+            self._schedules.refuse_second(definition.name, func)
+            self.registry.add(definition)
+            known = self.registry.get(definition.name) or definition
+            self._schedules.add(Schedule(known.name, known, tags=labels, **when))
             return func
 
         return declare
@@ -555,7 +670,7 @@ class TaskManager:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self._started(by))
             stack.push_async_callback(self._runtime.rest)
-            await self._runtime.work()
+            await self._runtime.work(scheduled=by != ONE_REQUEST)
             self._stack = stack.pop_all()
 
     async def shutdown(self) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fastapi_taskflow.lease import Lease
     from fastapi_taskflow.runner import Runner
     from fastapi_taskflow.services.queue_settings import QueueSettings
+    from fastapi_taskflow.services.scheduler import Scheduler
+    from fastapi_taskflow.services.turns import Turns
     from fastapi_taskflow.settings import Settings
     from fastapi_taskflow.store import Instance, Store
     from fastapi_taskflow.task.call import Calls
@@ -63,6 +65,8 @@ class Runtime:
         registry: The known functions.
         calls: Restores calls.
         expiry: Ends what may not start any more.
+        scheduler: Adds the tasks of schedules.
+        turns: Has some of them wait for each other.
         pump: Feeds the user's observers.
         metrics: Shared with the other workers of this host.
         lease: Kept by this process's signs of life.
@@ -85,6 +89,8 @@ class Runtime:
         registry: Registry,
         calls: Calls,
         expiry: Expiry,
+        scheduler: Scheduler,
+        turns: Turns,
         pump: ObserverPump,
         metrics: PrometheusMetrics,
         lease: Lease,
@@ -99,6 +105,8 @@ class Runtime:
         self._registry = registry
         self._calls = calls
         self._expiry = expiry
+        self._scheduler = scheduler
+        self._turns = turns
         self._pump = pump
         self._metrics = metrics
         self._lease = lease
@@ -135,8 +143,11 @@ class Runtime:
         for begin in self.openers:
             begin()
 
-    async def work(self) -> None:
+    async def work(self, *, scheduled: bool = True) -> None:
         """Run what waits, and take over what dead processes left.
+
+        Args:
+            scheduled: Whether schedules run too.
 
         Raises:
             StoreError: If the store fails.
@@ -148,6 +159,8 @@ class Runtime:
             self._services.append(Retention(self._store, days=self.retention_days))
         for service in self._services:
             await service.start()
+        if scheduled:
+            await self._scheduler.start()
 
     async def rest(self) -> None:
         """Let running tasks finish within ``shutdown_timeout``, and cancel the rest.
@@ -159,6 +172,7 @@ class Runtime:
                 close()
             except Exception:
                 logger.exception("%r failed at the shutdown", close)
+        await self._scheduler.stop()
         deadline = time.monotonic() + self._settings.shutdown_timeout
         if not (self._store.persistent and self._settings.requeue_pending):
             # Nobody would run later what waits now.
@@ -203,7 +217,7 @@ class Runtime:
         self._numbers = HostNumbers(store, self._metrics, me)
         await self._numbers.start()
         recovery = Recovery(
-            store, self._journal, self._engine, self._registry, self._calls, self._expiry,
+            store, self._journal, self._engine, self._registry, self._calls, self._expiry, self._turns,
             settings=settings, liveness=liveness, lease=self._lease, me=me,
         )  # fmt: skip
         self._services = [recovery, Inbox(store, self._dispatcher, me)]

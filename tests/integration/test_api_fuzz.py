@@ -97,6 +97,10 @@ class Shop:
         async def wait() -> None:
             raise ConnectionError
 
+        @self.manager.schedule(cron="@yearly", jitter=5, tags=["\ud800"])
+        async def yearly() -> None:
+            """Come once a year."""
+
         self.work, self.fail, self.hang, self.wait = work, fail, hang, wait
 
 
@@ -255,7 +259,7 @@ def with_sense(case: AnyCase, known: list[int], accept: str) -> AnyCase:
     if known and "task_id" in case.path_parameters:
         case.path_parameters["task_id"] = f"known-{known[0]}"
     if known and "name" in case.path_parameters:
-        names = FILES if "/static/" in case.path else QUEUES
+        names = FILES if "/static/" in case.path else ("yearly",) if "/schedules/" in case.path else QUEUES
         case.path_parameters["name"] = names[known[0] % len(names)]
     ids = case.body.get("task_ids") if isinstance(case.body, dict) else None
     if isinstance(ids, list):

@@ -154,7 +154,7 @@ def test_the_pages_are_there(start_shop: Callable[..., Shop]) -> None:
     while not (nights := shop.client.get("/tasks", params={"func_name": "nightly_cleanup"}).json()):
         assert time.monotonic() < deadline
         time.sleep(0.05)  # another process: there is no event to wait for
-    assert nights[0]["source"] == "manual"
+    assert (nights[0]["source"], nights[0]["schedule"]) == ("scheduled", "nightly_cleanup")
     assert nights[0]["tags"] == ["nightly"]
 
 

@@ -206,6 +206,15 @@ async def test_a_wrong_limit_of_a_queue_is_422_and_a_wrong_queue_404(client: htt
             assert (answer.status_code, bool(answer.json()["detail"])) == (404, True), f"{route} {name}"
 
 
+async def test_no_such_schedule_is_404(client: httpx.AsyncClient) -> None:
+    """Whatever stands where a name belongs; the list is there, and has none."""
+    assert (await client.get("/tasks/schedules")).json() == []
+    for action in ("run", "pause", "resume"):
+        for name in WRONG_IDS:
+            answer = await client.post(f"/tasks/schedules/{name}/{action}")
+            assert (answer.status_code, bool(answer.json()["detail"])) == (404, True), f"{action} {name}"
+
+
 async def test_an_origin_that_is_none_of_ours_is_refused(client: httpx.AsyncClient) -> None:
     """Also one that no URL parser takes."""
     for origin in ("http://[", "http://[::1", "http://a]b", "null", "", "x", "http://", "http://½"):

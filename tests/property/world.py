@@ -22,6 +22,7 @@ from fastapi_taskflow.runner import Runner
 from fastapi_taskflow.services.heartbeat import Heartbeat
 from fastapi_taskflow.services.liveness import Liveness
 from fastapi_taskflow.services.recovery import Recovery
+from fastapi_taskflow.services.turns import Turns
 from fastapi_taskflow.settings import Settings
 from fastapi_taskflow.store import Instance
 from fastapi_taskflow.surroundings import Surroundings
@@ -30,6 +31,7 @@ from fastapi_taskflow.task.context import get_task_context
 from fastapi_taskflow.task.definition import TaskDefinition
 from fastapi_taskflow.task.registry import Registry
 from fastapi_taskflow.task.retry import RetryPolicy
+from fastapi_taskflow.task.schedule import Schedules
 from fastapi_taskflow.telemetry.tracing import OtelTracing
 
 if TYPE_CHECKING:
@@ -132,6 +134,7 @@ class Process:
         )
         self.recovery = Recovery(
             self.line, self.journal, self.engine, registry, calls, expiry,
+            Turns(Schedules(), self.journal, self.engine.submit),
             settings=SETTINGS, liveness=liveness, lease=self.lease, me=self.me,
         )  # fmt: skip
 

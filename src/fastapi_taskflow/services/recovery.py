@@ -10,11 +10,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi_taskflow import clock
-from fastapi_taskflow.entry import Entry, never_called, unknown_definition
+from fastapi_taskflow.entry import Entry
 from fastapi_taskflow.errors import StoreError, TaskArgumentError
 from fastapi_taskflow.services.loop import Loop
 from fastapi_taskflow.store import OWNERLESS_GRACE
 from fastapi_taskflow.task import lifecycle
+from fastapi_taskflow.task.definition import TaskDefinition
 from fastapi_taskflow.task.event import EventKind, TaskEvent
 from fastapi_taskflow.task.outcome import Failure
 from fastapi_taskflow.task.record import TaskStatus
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from fastapi_taskflow.journal import Journal
     from fastapi_taskflow.lease import Lease
     from fastapi_taskflow.services.liveness import Liveness
+    from fastapi_taskflow.services.turns import Turns
     from fastapi_taskflow.settings import Settings
     from fastapi_taskflow.store import Instance, Store
     from fastapi_taskflow.task.call import Calls
-    from fastapi_taskflow.task.definition import TaskDefinition
     from fastapi_taskflow.task.record import TaskRecord
     from fastapi_taskflow.task.registry import Registry
 
@@ -48,6 +49,10 @@ POISON: Final = "fastapi_taskflow.PoisonTask"
 """``error_type`` of a task that was parked because its process stopped too often."""
 
 
+def gone() -> None:
+    """Stand for the function of a task that is only parked, never called."""
+
+
 class Recovery:
     """Takes over what dead instances left, at startup and as soon as one dies, whether or not there is traffic."""
 
@@ -59,6 +64,7 @@ class Recovery:
         registry: Registry,
         calls: Calls,
         expiry: Expiry,
+        turns: Turns,
         *,
         settings: Settings,
         liveness: Liveness,
@@ -71,6 +77,7 @@ class Recovery:
         self._registry = registry
         self._calls = calls
         self._expiry = expiry
+        self._turns = turns
         self._settings = settings
         self._liveness = liveness
         self._lease = lease
@@ -211,10 +218,16 @@ class Recovery:
         self._journal.publish(TaskEvent(EventKind.RECOVERED, record, now))
         if record.finished:
             self._journal.publish(TaskEvent(EventKind.FINISHED, record, now))
-        elif self._engine.has_limits(record.queue):
-            self._engine.submit(entry)
         else:
             self._expiry.mind(entry)
+            self._hand_over(entry)
+
+    def _hand_over(self, entry: Entry) -> None:
+        if self._turns.has(entry.record):
+            self._turns.submit(entry)
+        elif self._engine.has_limits(entry.record.queue):
+            self._engine.submit(entry)
+        else:
             self._engine.spawn(self._run(entry))
 
     async def _run(self, entry: Entry) -> None:
@@ -227,11 +240,12 @@ def _taken(
     record: TaskRecord,
     before: TaskRecord,
     definition: TaskDefinition | None,
-    func: Callable[..., Any] = never_called,
+    func: Callable[..., Any] = gone,
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] = MappingProxyType({}),
 ) -> Entry:
-    entry = Entry(record, definition or unknown_definition(record), func, args, kwargs)
+    known = definition or TaskDefinition(name=record.func_name, func=gone, is_async=False, code_name=record.func_name)
+    entry = Entry(record, known, func, args, kwargs)
     entry.committed = before
     entry.admitted = True
     return entry

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from fastapi_taskflow.errors import InvalidTransitionError, QueueFullError, StoreError, TaskNotFoundError
+from fastapi_taskflow.errors import (
+    InvalidTransitionError,
+    QueueFullError,
+    ScheduleNotFoundError,
+    StoreError,
+    TaskNotFoundError,
+)
 from fastapi_taskflow.web.dashboard.pages import page
 from fastapi_taskflow.web.paths import prefers_html
 from fastapi_taskflow.web.schemas import SafeJSONResponse
@@ -25,6 +31,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(TaskNotFoundError, _not_found)
+    app.add_exception_handler(ScheduleNotFoundError, _not_found)
     app.add_exception_handler(InvalidTransitionError, _conflict)
     app.add_exception_handler(QueueFullError, _full)
     app.add_exception_handler(StoreError, _unavailable)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 from fastapi import Depends, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Literal
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from fastapi_taskflow.store import FunctionStats, Page, Selection, Store, TaskQuery
+    from fastapi_taskflow.store import FunctionStats, Page, Store, TaskQuery
     from fastapi_taskflow.task.definition import TaskDefinition
     from fastapi_taskflow.task.queue import QueueFacts
     from fastapi_taskflow.task.record import TaskRecord, TaskStatus
+    from fastapi_taskflow.task.schedule import ScheduleView
     from fastapi_taskflow.web.auth.backend import TaskAuthBackend
     from fastapi_taskflow.web.stream import ChangeFeed
 
@@ -64,16 +64,6 @@ class Dispatcher(Protocol):
     async def retry(self, task_id: str) -> TaskRecord:
         """Run an unsuccessful task again; return the new task's record."""
 
-    async def discard(self, task_id: str) -> TaskRecord:
-        """Take a task off the dead letters; return its record."""
-
-
-class Bulk(Protocol):
-    """Where wishes for many tasks go."""
-
-    async def begin(self, verb: Literal["retry", "discard"], selection: Selection) -> TaskRecord:
-        """Begin a job on all dead letters that match; return the job's own task."""
-
 
 class Queues(Protocol):
     """Where an operator's wishes for queues go. All of them hold for every instance on the store."""
@@ -102,6 +92,22 @@ class Registry(Protocol):
 
     def get(self, name: str) -> TaskDefinition | None:
         """Return the definition with this name, or None."""
+
+
+class Scheduler(Protocol):
+    """What runs by the clock."""
+
+    async def views(self) -> Sequence[ScheduleView]:
+        """Return all schedules as they are now."""
+
+    async def run(self, name: str) -> TaskRecord:
+        """Run a schedule's function now; return the new task's record."""
+
+    async def pause(self, name: str) -> ScheduleView:
+        """Let a schedule's slots pass by."""
+
+    async def resume(self, name: str) -> ScheduleView:
+        """Have a schedule's slots run again."""
 
 
 class PrometheusRenderer(Protocol):
@@ -152,10 +158,10 @@ class AdminParts:
     Attributes:
         settings: The options.
         journal: Reads records.
-        dispatcher: Cancels, retries and discards.
-        bulk: Does so with many.
+        dispatcher: Cancels and retries.
         queues: Limits and pauses queues.
         registry: Known functions.
+        scheduler: Shows, pauses and resumes schedules.
         store: Holds what sessions share between workers.
         prometheus: Renders the scraper's text.
         feed: Fans changes out to the open pages.
@@ -164,9 +170,9 @@ class AdminParts:
     settings: AdminSettings
     journal: Journal
     dispatcher: Dispatcher
-    bulk: Bulk
     queues: Queues
     registry: Registry
+    scheduler: Scheduler
     store: Store
     prometheus: PrometheusRenderer
     feed: ChangeFeed

@@ -133,10 +133,6 @@ class Changed(Shape):
     task: Task
 
 
-class Started(Changed):
-    """A job that has begun: the task that does it."""
-
-
 class Retried(Shape):
     """A task and its new run."""
 
@@ -254,6 +250,26 @@ class InstanceShape(Shape):
     heartbeat_at: Instant
     age: float
     me: bool
+
+
+class ScheduleShape(Shape):
+    """A function that runs by the clock: by ``every``, in seconds, or by ``cron``. ``jitter`` is seconds."""
+
+    name: str
+    function: str
+    every: float | None
+    cron: str | None
+    timezone: str | None
+    jitter: float
+    overlap: Literal["skip", "queue", "allow"]
+    misfire: Literal["run_once", "skip", "run_all"]
+    run_on_startup: bool
+    tags: list[str]
+    paused: bool
+    next_runs: list[datetime]
+    last_slot: Instant
+    last_task_id: str | None
+    last_task_status: TaskStatus | None
 
 
 class SignedIn(Shape):

@@ -18,6 +18,7 @@ from fastapi_taskflow.lease import Lease
 from fastapi_taskflow.services.heartbeat import this_instance
 from fastapi_taskflow.services.liveness import Liveness
 from fastapi_taskflow.services.recovery import POISON, Recovery
+from fastapi_taskflow.services.turns import Turns
 from fastapi_taskflow.settings import Settings
 from fastapi_taskflow.store import OWNERLESS_GRACE, Instance
 from fastapi_taskflow.task import payload
@@ -25,6 +26,7 @@ from fastapi_taskflow.task.call import Calls
 from fastapi_taskflow.task.definition import TaskDefinition
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus
 from fastapi_taskflow.task.registry import Registry
+from fastapi_taskflow.task.schedule import Schedules
 from tests.unit.fakes import RecordingObserver, RecordingStore, make_entry
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ class Sweeper:
         self.journal = Journal(store, [self.told], max_backlog=100)  # type: ignore[arg-type]
         self.recovery = Recovery(
             store, self.journal, self.engine, registry, Calls(registry),  # type: ignore[arg-type]
-            Expiry(self.journal, KeptCalls()),
+            Expiry(self.journal, KeptCalls()), Turns(Schedules(), self.journal, self.engine.submit),
             settings=settings or Settings(), liveness=Liveness(self.me, 15.0), lease=self.lease, me=self.me,
         )  # fmt: skip
 
