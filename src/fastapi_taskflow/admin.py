@@ -124,6 +124,7 @@ class TaskAdmin:
             settings=settings,
             journal=task_manager.journal,
             dispatcher=task_manager.dispatcher,
+            bulk=task_manager.bulk,
             queues=task_manager.queues,
             registry=task_manager.registry,
             scheduler=task_manager.scheduler,

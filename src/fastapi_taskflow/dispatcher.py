@@ -18,12 +18,20 @@ from fastapi_taskflow.errors import (
     TaskArgumentError,
     TaskNotFoundError,
 )
-from fastapi_taskflow.kept_calls import RETRYABLE
 from fastapi_taskflow.task import lifecycle
 from fastapi_taskflow.task.arguments import require_callable
 from fastapi_taskflow.task.event import EventKind, TaskEvent
 from fastapi_taskflow.task.placing import AS_DEFINED, Placing
-from fastapi_taskflow.task.record import TaskRecord, TaskStatus, keyed_task_id, new_task_id, windowed_key
+from fastapi_taskflow.task.record import (
+    DEAD,
+    RETRYABLE,
+    Resolution,
+    TaskRecord,
+    TaskStatus,
+    keyed_task_id,
+    new_task_id,
+    windowed_key,
+)
 from fastapi_taskflow.task.registry import split_call
 from fastapi_taskflow.transaction import Transactions
 
@@ -41,6 +49,8 @@ if TYPE_CHECKING:
     from fastapi_taskflow.task.registry import Registry
 
 logger = logging.getLogger("fastapi_taskflow.dispatcher")
+
+RETRIED_ALREADY: Final = "task {} was retried already; retry the newer one, if that has failed too"
 
 CANCEL_NOTICE: Final = 1.0
 """Seconds that a cancel request waits for a running async task to end, so that its answer can say so."""
@@ -415,22 +425,64 @@ class Dispatcher:
     async def retry(self, task_id: str) -> TaskRecord:
         """Run an unsuccessful task again, as a new task in a new trace linked to the old one; return the new record.
 
+        The old one is told to be resolved in the same commit. Of two that do so at once, one is refused.
+
         Raises:
             TaskNotFoundError: If there is no such task.
-            InvalidTransitionError: If its status does not allow it, or its call cannot be made again.
+            InvalidTransitionError: If its status does not allow it, it was retried already, or its call cannot be made
+                again.
             QueueFullError: If as many tasks wait in its queue as may.
             StoreUnavailableError: If the store did not commit in time.
         """
-        record = await self._journal.get(task_id)
-        if record is None:
-            raise TaskNotFoundError(task_id)
+        record = await self._found(task_id)
         if record.status not in RETRYABLE:
             allowed = ", ".join(sorted(status.value for status in RETRYABLE))
             msg = f"cannot retry a task that is {record.status.value}; only one that is {allowed}"
             raise InvalidTransitionError(msg)
+        if record.resolution == Resolution.RETRIED:
+            raise InvalidTransitionError(RETRIED_ALREADY.format(task_id))
         entry = self._again(record)
-        await self.enqueue(entry)
+        if entry.record.task_id in self._journal.live:
+            raise InvalidTransitionError(RETRIED_ALREADY.format(task_id))
+        self._journal.require_room()
+        # From here to the admission nothing waits, so that both are in one batch.
+        old = self._journal.amend(record, resolution=Resolution.RETRIED)
+        try:
+            await self.enqueue(entry)
+        except StoreUnavailableError:
+            self._journal.append(old, old.record.evolve(resolution=record.resolution))
+            raise
+        if entry.lost:
+            raise InvalidTransitionError(RETRIED_ALREADY.format(task_id))
         return entry.record
+
+    async def discard(self, task_id: str) -> TaskRecord:
+        """Take a failed or interrupted task off the dead letters without running it again; return its record.
+
+        Raises:
+            TaskNotFoundError: If there is no such task.
+            InvalidTransitionError: If it is no dead letter, or not any more.
+            StoreUnavailableError: If the store did not commit in time.
+        """
+        record = await self._found(task_id)
+        if record.status not in DEAD or record.resolution is not None:
+            state = f"was {record.resolution} already" if record.resolution else f"is {record.status.value}"
+            allowed = " or ".join(sorted(status.value for status in DEAD))
+            msg = f"cannot discard task {task_id}, which {state}; only one that is {allowed} and waits for a decision"
+            raise InvalidTransitionError(msg)
+        self._journal.require_room()
+        entry = self._journal.amend(record, resolution=Resolution.DISCARDED)
+        await self._committed([self._journal.next_commit()], [])
+        if entry.lost:
+            msg = f"task {task_id} was resolved by somebody else just now"
+            raise InvalidTransitionError(msg)
+        return entry.record
+
+    async def _found(self, task_id: str) -> TaskRecord:
+        record = await self._journal.get(task_id)
+        if record is None:
+            raise TaskNotFoundError(task_id)
+        return record
 
     def _again(self, old: TaskRecord) -> Entry:
         kept = self._kept.get(old.task_id)
@@ -447,7 +499,8 @@ class Dispatcher:
         self.engine.require_room(old.queue)
         record = self._pending(
             definition,
-            new_task_id(),
+            # The same for all who retry this version of it: the store takes one.
+            keyed_task_id(old.task_id, f"retry of version {old.version}"),
             Placing(tags=old.tags, queue=old.queue, priority=old.priority),
             source="retry",
             link=old.traceparent,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastapi_taskflow.task.definition import TaskDefinition
 from fastapi_taskflow.task.record import TaskStatus
 
 if TYPE_CHECKING:
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 
     from fastapi_taskflow import clock
     from fastapi_taskflow.task.context import TaskContext
-    from fastapi_taskflow.task.definition import TaskDefinition
     from fastapi_taskflow.task.record import TaskRecord
 
 
@@ -77,6 +77,23 @@ class Entry:
         """Leave the line of its queue, if it waits in one: it will not run here."""
         if self.leave_line is not None:
             self.leave_line()
+
+
+def never_called() -> None:
+    """Stand for the function of a task that is only written."""
+
+
+def unknown_definition(record: TaskRecord) -> TaskDefinition:
+    """Return a definition for a task whose function is not known, or not needed."""
+    name = record.func_name
+    return TaskDefinition(name=name, func=never_called, is_async=False, code_name=name)
+
+
+def ended_entry(record: TaskRecord) -> Entry:
+    """Return an entry of a task that has ended, as the store holds it."""
+    entry = Entry(record, unknown_definition(record), never_called, (), {})
+    entry.committed = record
+    return entry
 
 
 def live_record(entry: Entry) -> TaskRecord:

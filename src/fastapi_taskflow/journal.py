@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from fastapi_taskflow import clock
 from fastapi_taskflow.commit import Commit
-from fastapi_taskflow.entry import live_record
+from fastapi_taskflow.entry import ended_entry, live_record
 from fastapi_taskflow.errors import StoreError, StoreUnavailableError
 from fastapi_taskflow.store import Change
 from fastapi_taskflow.task.event import EventKind, TaskEvent
@@ -160,14 +160,30 @@ class Journal:
         Raises:
             StoreUnavailableError: If too many changes wait already.
         """
-        if self.full:
-            msg = f"{self.backlog} changes wait for the store already; no new task is taken in until it catches up"
-            raise StoreUnavailableError(msg)
+        self.require_room()
         for entry in entries:
             task_id = entry.record.task_id
             self.live[task_id] = entry
             self._dirty[task_id] = entry
         self._linger_on()
+
+    def require_room(self) -> None:
+        """Refuse what is new while too many changes wait.
+
+        Raises:
+            StoreUnavailableError: If they do.
+        """
+        if self.full:
+            msg = f"{self.backlog} changes wait for the store already; no new task is taken in until it catches up"
+            raise StoreUnavailableError(msg)
+
+    def amend(self, record: TaskRecord, **changes: object) -> Entry:
+        """Have a task that has ended written with ``changes``; its entry is lost if somebody else was faster."""
+        entry = self.live.get(record.task_id)
+        if entry is None:
+            entry = self.live[record.task_id] = ended_entry(record)
+        self.append(entry, record.evolve(**changes))
+        return entry
 
     def append(self, entry: Entry, record: TaskRecord) -> None:
         """Make ``record`` the newest of ``entry`` and have it written soon."""

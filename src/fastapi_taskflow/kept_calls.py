@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from fastapi_taskflow.task.record import TaskStatus
+from fastapi_taskflow.task.record import RETRYABLE
 
 if TYPE_CHECKING:
     from fastapi_taskflow.entry import Entry
-
-RETRYABLE: Final = frozenset({TaskStatus.FAILED, TaskStatus.INTERRUPTED, TaskStatus.CANCELLED, TaskStatus.REJECTED})
-"""Statuses of tasks that may be run again by hand."""
 
 MOST: Final = 1_000
 

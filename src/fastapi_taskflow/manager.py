@@ -29,6 +29,7 @@ from fastapi_taskflow.refusal import install_refusal
 from fastapi_taskflow.results import Results
 from fastapi_taskflow.runner import Runner
 from fastapi_taskflow.runtime import Runtime
+from fastapi_taskflow.services.bulk import BulkJobs
 from fastapi_taskflow.services.queue_settings import QueueSettings
 from fastapi_taskflow.services.scheduler import Scheduler
 from fastapi_taskflow.services.turns import Turns
@@ -226,6 +227,7 @@ class TaskManager:
             kept=kept,
             commit_timeout=commit_timeout,
         )
+        self.bulk = BulkJobs(self.dispatcher, self.journal, self.registry)
         runner = Runner(
             self.journal,
             tracing,

@@ -110,6 +110,18 @@ class TaskQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """Which tasks of a kind, such as dead letters; the fields are those of `TaskQuery`."""
+
+    func_name: str | None = None
+    queue: str | None = None
+    tag: str | None = None
+    text: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One page of a listing.
 

@@ -27,7 +27,7 @@ from fastapi_taskflow.stores.memory import MemoryStore
 from fastapi_taskflow.stores.postgresql import PostgresqlStore
 from fastapi_taskflow.stores.sql import SqlStore
 from fastapi_taskflow.task.placing import placed
-from fastapi_taskflow.task.record import FINISHED, TaskStatus
+from fastapi_taskflow.task.record import DEAD, FINISHED, Resolution, TaskStatus
 from tests import postgresql
 from tests.property.world import LEASE, Clock, Process, turns
 
@@ -74,6 +74,7 @@ class Model(RuleBasedStateMachine):
         self.seen: dict[str, TaskRecord] = {}
         self.ended_at: dict[str, float] = {}
         self.pruned: set[str] = set()
+        self.retried: set[str] = set()
 
     def make_store(self) -> Store:
         """Return a closed, empty store."""
@@ -168,7 +169,21 @@ class Model(RuleBasedStateMachine):
         except (InvalidTransitionError, TaskNotFoundError):
             return
         assert record.retry_of == task_id
+        assert task_id not in self.retried
+        self.retried.add(task_id)
         self.accepted.add(record.task_id)
+
+    @precondition(lambda self: self.awake and self.accepted)
+    @rule(which=ANY, what=ANY)
+    def discard(self, which: int, what: int) -> None:
+        """Somebody takes a task off the dead letters: it is off, or there is a clear no."""
+        task_id = sorted(self.accepted)[what % len(self.accepted)]
+        try:
+            record = self.run(self.one(which).dispatcher.discard(task_id))
+        except (InvalidTransitionError, TaskNotFoundError):
+            return
+        assert record.status in DEAD
+        assert task_id not in self.retried
 
     @precondition(lambda self: self.awake)
     @rule(which=ANY)
@@ -242,6 +257,7 @@ class Model(RuleBasedStateMachine):
             assert record.end_time is not None
             assert record.end_time < before
             self.pruned.add(task_id)
+            self.retried.discard(task_id)
 
     # -- what holds --------------------------------------------------------------------------------------------------
 
@@ -260,7 +276,9 @@ class Model(RuleBasedStateMachine):
             if before is not None and task_id not in self.pruned and before.created_at == record.created_at:
                 assert record.version >= before.version
                 if before.finished:
-                    assert record == before
+                    # Nothing but what is decided about it.
+                    assert record == before._replace(version=record.version, resolution=record.resolution)
+                    assert before.resolution in {None, Resolution.DISCARDED, record.resolution}
             self.seen[task_id] = record
 
     @invariant()

@@ -10,12 +10,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi_taskflow import clock
-from fastapi_taskflow.entry import Entry
+from fastapi_taskflow.entry import Entry, never_called, unknown_definition
 from fastapi_taskflow.errors import StoreError, TaskArgumentError
 from fastapi_taskflow.services.loop import Loop
 from fastapi_taskflow.store import OWNERLESS_GRACE
 from fastapi_taskflow.task import lifecycle
-from fastapi_taskflow.task.definition import TaskDefinition
 from fastapi_taskflow.task.event import EventKind, TaskEvent
 from fastapi_taskflow.task.outcome import Failure
 from fastapi_taskflow.task.record import TaskStatus
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.settings import Settings
     from fastapi_taskflow.store import Instance, Store
     from fastapi_taskflow.task.call import Calls
+    from fastapi_taskflow.task.definition import TaskDefinition
     from fastapi_taskflow.task.record import TaskRecord
     from fastapi_taskflow.task.registry import Registry
 
@@ -47,10 +47,6 @@ everything at once."""
 
 POISON: Final = "fastapi_taskflow.PoisonTask"
 """``error_type`` of a task that was parked because its process stopped too often."""
-
-
-def gone() -> None:
-    """Stand for the function of a task that is only parked, never called."""
 
 
 class Recovery:
@@ -240,12 +236,11 @@ def _taken(
     record: TaskRecord,
     before: TaskRecord,
     definition: TaskDefinition | None,
-    func: Callable[..., Any] = gone,
+    func: Callable[..., Any] = never_called,
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] = MappingProxyType({}),
 ) -> Entry:
-    known = definition or TaskDefinition(name=record.func_name, func=gone, is_async=False, code_name=record.func_name)
-    entry = Entry(record, known, func, args, kwargs)
+    entry = Entry(record, definition or unknown_definition(record), func, args, kwargs)
     entry.committed = before
     entry.admitted = True
     return entry

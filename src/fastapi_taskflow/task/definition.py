@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi_taskflow.task.retry import NO_RETRY, RetryPolicy
 
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastapi_taskflow.task.need import Need
+
+
+INNER: Final = "taskflow."
+"""How the names of this package's own tasks begin."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,11 +25,24 @@ class TaskStatus(StrEnum):
     REJECTED = "rejected"
 
 
+class Resolution(StrEnum):
+    """What was decided about a task that did not succeed."""
+
+    RETRIED = "retried"
+    DISCARDED = "discarded"
+
+
 LIVE: Final = frozenset({TaskStatus.PENDING, TaskStatus.RUNNING})
 """Statuses of a task that waits or runs."""
 
 FINISHED: Final = frozenset(TaskStatus) - LIVE
 """Statuses that end a task's life."""
+
+DEAD: Final = frozenset({TaskStatus.FAILED, TaskStatus.INTERRUPTED})
+"""Statuses of dead letters: tasks that somebody has to decide about."""
+
+RETRYABLE: Final = DEAD | {TaskStatus.CANCELLED, TaskStatus.REJECTED}
+"""Statuses of tasks that may be run again by hand."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from fastapi_taskflow.errors import ConfigurationError
-from fastapi_taskflow.task.definition import TaskDefinition, calls_async, code_name, short_name
+from fastapi_taskflow.task.definition import INNER, TaskDefinition, calls_async, code_name, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,12 +42,12 @@ class Registry:
         self._needs_of = needs_of
 
     def __iter__(self) -> Iterator[TaskDefinition]:
-        """Iterate over all definitions."""
-        return iter(tuple(self._by_name.values()))
+        """Iterate over all definitions but this package's own."""
+        return iter(tuple(each for each in self._by_name.values() if not each.name.startswith(INNER)))
 
     def __len__(self) -> int:
-        """Return how many definitions there are."""
-        return len(self._by_name)
+        """Return how many definitions there are, this package's own aside."""
+        return sum(1 for _ in self)
 
     def get(self, name: str) -> TaskDefinition | None:
         """Return the definition with this name, or None."""
@@ -72,7 +72,7 @@ class Registry:
                 self._by_func.pop(known.func, None)
             self._by_name[definition.name] = definition
             self._by_func[definition.func] = definition
-        if self._on_add is not None:
+        if self._on_add is not None and not definition.name.startswith(INNER):
             self._on_add(definition)
 
     def _with_needs(self, definition: TaskDefinition) -> TaskDefinition:

@@ -30,9 +30,9 @@ PAGE_HEADERS: Final = {
 }
 
 
-def json_answer(shape: Any, description: str) -> Answers:
+def json_answer(shape: Any, description: str, *, status: int = 200) -> Answers:
     """Return the answer of a request that went well: JSON of this shape."""
-    return {200: {"model": shape, "description": description}}
+    return {status: {"model": shape, "description": description}}
 
 
 def page_answer(*formats: str) -> Answers:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from fastapi_taskflow.web import history, instances, metrics, queues, schedules, status, tasks
+from fastapi_taskflow.web import dead_letters, history, instances, metrics, queues, schedules, status, tasks
 from fastapi_taskflow.web.auth import routes as auth
 from fastapi_taskflow.web.auth.guard import Guard
 from fastapi_taskflow.web.auth.sessions import Sessions
@@ -46,7 +46,15 @@ def build_admin_app(parts: AdminParts) -> FastAPI:
     app.state.throttle = throttle
     install_error_handlers(app)
     # Routes with a task's id come last: "metrics" is no id.
-    facts = (metrics.router, history.router, status.router, instances.router, queues.router, schedules.router)
+    facts = (
+        metrics.router,
+        history.router,
+        dead_letters.router,
+        status.router,
+        instances.router,
+        queues.router,
+        schedules.router,
+    )
     pages = (auth.router, assets.router, live.router, dashboard.router)
     for router in (*facts, *pages, tasks.router):
         app.include_router(router)

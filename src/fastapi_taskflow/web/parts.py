@@ -9,8 +9,9 @@ from fastapi import Depends, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import Literal
 
-    from fastapi_taskflow.store import FunctionStats, Page, Store, TaskQuery
+    from fastapi_taskflow.store import FunctionStats, Page, Selection, Store, TaskQuery
     from fastapi_taskflow.task.definition import TaskDefinition
     from fastapi_taskflow.task.queue import QueueFacts
     from fastapi_taskflow.task.record import TaskRecord, TaskStatus
@@ -63,6 +64,16 @@ class Dispatcher(Protocol):
 
     async def retry(self, task_id: str) -> TaskRecord:
         """Run an unsuccessful task again; return the new task's record."""
+
+    async def discard(self, task_id: str) -> TaskRecord:
+        """Take a task off the dead letters; return its record."""
+
+
+class Bulk(Protocol):
+    """Where wishes for many tasks go."""
+
+    async def begin(self, verb: Literal["retry", "discard"], selection: Selection) -> TaskRecord:
+        """Begin a job on all dead letters that match; return the job's own task."""
 
 
 class Queues(Protocol):
@@ -158,7 +169,8 @@ class AdminParts:
     Attributes:
         settings: The options.
         journal: Reads records.
-        dispatcher: Cancels and retries.
+        dispatcher: Cancels, retries and discards.
+        bulk: Does so with many.
         queues: Limits and pauses queues.
         registry: Known functions.
         scheduler: Shows, pauses and resumes schedules.
@@ -170,6 +182,7 @@ class AdminParts:
     settings: AdminSettings
     journal: Journal
     dispatcher: Dispatcher
+    bulk: Bulk
     queues: Queues
     registry: Registry
     scheduler: Scheduler

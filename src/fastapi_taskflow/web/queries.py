@@ -88,7 +88,8 @@ def parse_statuses(values: list[str]) -> frozenset[TaskStatus]:
         raise unprocessable(message) from None
 
 
-def _text(value: str | None) -> str | None:
+def plain_text(value: str | None) -> str | None:
+    """Return what a parameter says, None if that is nothing."""
     # No stored text has a NUL, and some databases refuse to be asked for one.
     return (value or "").replace("\0", "").strip() or None
 
@@ -110,11 +111,11 @@ async def _task_query(
     now = clock.now()
     return TaskQuery(
         statuses=parse_statuses(status or []),
-        func_name=_text(func_name),
-        queue=_text(queue),
-        tag=_text(tag),
-        text=_text(q),
-        trace_id=(_text(trace_id) or "").lower() or None,
+        func_name=plain_text(func_name),
+        queue=plain_text(queue),
+        tag=plain_text(tag),
+        text=plain_text(q),
+        trace_id=(plain_text(trace_id) or "").lower() or None,
         since=parse_instant("since", since, now=now),
         until=parse_instant("until", until, now=now),
         oldest_first=order == "asc",

@@ -133,6 +133,10 @@ class Changed(Shape):
     task: Task
 
 
+class Started(Changed):
+    """A job that has begun: the task that does it."""
+
+
 class Retried(Shape):
     """A task and its new run."""
 

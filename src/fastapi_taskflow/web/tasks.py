@@ -105,8 +105,9 @@ async def retry_failed(
     since: InstantText = None,
     func_name: Annotated[str | None, Query(max_length=512)] = None,
 ) -> Response:
-    """Run failed tasks again, at most ``MAX_BULK`` in one call."""
+    """Run failed tasks again that nobody has decided about, at most ``MAX_BULK`` in one call."""
     query = TaskQuery(
+        dead=True,
         statuses=frozenset({TaskStatus.FAILED}),
         # No name has a NUL, and some databases refuse to be asked for one. A name of which nothing is left matches no
         # task: it must not become "all of them".
@@ -160,6 +161,14 @@ async def retry(request: Request, parts: Parts, task_id: str) -> Response:
     await found(parts, task_id)
     record = await parts.dispatcher.retry(task_id)
     return _done(request, parts, record, "retried")
+
+
+@router.post("/{task_id}/discard", response_class=Response, responses=CHANGED)
+async def discard(request: Request, parts: Parts, task_id: str) -> Response:
+    """Take a failed or interrupted task off the dead letters."""
+    await found(parts, task_id)
+    record = await parts.dispatcher.discard(task_id)
+    return _done(request, parts, record, "discarded")
 
 
 def _done(request: Request, parts: AdminParts, record: TaskRecord, notice: str) -> Response:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from fastapi_taskflow.engines.queues import Queues
 from fastapi_taskflow.errors import InvalidTransitionError, ScheduleNotFoundError, TaskNotFoundError
 from fastapi_taskflow.services.queue_settings import QueueSettings
-from fastapi_taskflow.store import DURATION_BOUNDS, FunctionStats, Page
+from fastapi_taskflow.store import DURATION_BOUNDS, FunctionStats, Page, Selection
 from fastapi_taskflow.stores.memory import MemoryStore
 from fastapi_taskflow.task.definition import TaskDefinition
 from fastapi_taskflow.task.record import LIVE, TaskRecord, TaskStatus, new_task_id
@@ -146,9 +146,27 @@ class FakeDispatcher:
             TaskRecord(new_task_id(), record.func_name, TaskStatus.PENDING, now, ready_at=now, retry_of=task_id)
         )
 
+    async def discard(self, task_id: str) -> TaskRecord:
+        record = self.journal.records[task_id]
+        if record.status is not TaskStatus.FAILED:
+            msg = f"cannot discard a task that is {record.status.value}"
+            raise InvalidTransitionError(msg)
+        return self._keep(record.evolve(resolution="discarded"))
+
     def _keep(self, record: TaskRecord) -> TaskRecord:
         self.journal.records[record.task_id] = record
         return record
+
+
+class FakeBulk:
+    """Takes down what is to be done."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[str, Selection]] = []
+
+    async def begin(self, verb: str, selection: Selection) -> TaskRecord:
+        self.begun.append((verb, selection))
+        return TaskRecord("job", f"taskflow.bulk_{verb}", TaskStatus.PENDING, 1.0)
 
 
 class FakeRegistry:
@@ -212,6 +230,7 @@ def build(records: list[TaskRecord] | None = None, **settings: Any) -> Fakes:
         settings=AdminSettings(**settings),
         journal=journal,
         dispatcher=FakeDispatcher(journal),
+        bulk=FakeBulk(),
         queues=QueueSettings(MemoryStore(), Queues(None, {})),
         registry=registry,
         scheduler=FakeScheduler(),

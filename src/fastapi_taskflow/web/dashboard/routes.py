@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from fastapi_taskflow.task.payload import display_value
-from fastapi_taskflow.task.record import LIVE, TaskStatus
+from fastapi_taskflow.task.record import DEAD, LIVE, RETRYABLE, Resolution, TaskStatus
 from fastapi_taskflow.web.answers import problems, text_answer
 from fastapi_taskflow.web.arguments import arguments_of
 from fastapi_taskflow.web.dashboard.moments import moments
@@ -34,11 +34,11 @@ router = APIRouter()
 SPANS_OF_TIME: Final = (("15m", "15 minutes"), ("1h", "hour"), ("24h", "24 hours"), ("7d", "7 days"))
 FILTERS: Final = ("status", "func_name", "q", "tag", "queue", "trace_id", "since", "until", "order", "limit")
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
-RETRYABLE: Final = frozenset({TaskStatus.FAILED, TaskStatus.INTERRUPTED, TaskStatus.CANCELLED, TaskStatus.REJECTED})
 NOTICES: Final = {
     "cancelled": "The task was cancelled.",
     "asked": "The task was asked to stop. It ends when it looks at its context.",
     "retried": "This is the new run.",
+    "discarded": "Discarded. It is no dead letter any more.",
     "bulk": "Tasks that were started again: ",
 }
 
@@ -110,7 +110,8 @@ async def task_page(
             "result": None if record.result is None else display_value(record.result),
             "trace_url": _trace_url(parts.settings, record),
             "may_cancel": record.status in LIVE,
-            "may_retry": record.status in RETRYABLE,
+            "may_retry": record.status in RETRYABLE and record.resolution != Resolution.RETRIED,
+            "may_discard": record.status in DEAD and record.resolution is None,
             "notice": _notice(request),
         },
     )
