@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from examples.shop.manager import task_manager
 from examples.shop.settings import settings
 from examples.shop.tracing import tracer
-from fastapi_taskflow import ManagedBackgroundTasks, get_task_context, task_log
+from fastapi_taskflow import ManagedBackgroundTasks, get_task_context, task_log, task_progress
 
 router = APIRouter()
 
@@ -57,6 +57,7 @@ def make_report(report_id: UUID, rows: int) -> None:
         if context is not None and context.cancelled:
             task_log("asked to stop, no report was written", level="warning")
             return
+        task_progress(step - 1, STEPS, "adding up")
         with tracer.start_as_current_span("add up", attributes={"report.step": step}):
             for _ in range(rows // STEPS):
                 sales[numbers.choice(COUNTRIES)] += numbers.randint(100, 10_000)

@@ -19,6 +19,7 @@ from fastapi_taskflow.errors import (
     TaskFailedError,
     TaskflowError,
     TaskNotFoundError,
+    TaskProcessError,
     TaskTimeoutError,
     WaitTimeoutError,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "TaskManager",
     "TaskNotFoundError",
     "TaskObserver",
+    "TaskProcessError",
     "TaskRecord",
     "TaskStatus",
     "TaskTimeoutError",

@@ -22,6 +22,7 @@ from fastapi_taskflow.task import lifecycle
 from fastapi_taskflow.task.arguments import require_callable
 from fastapi_taskflow.task.event import EventKind, TaskEvent
 from fastapi_taskflow.task.placing import AS_DEFINED, Placing
+from fastapi_taskflow.task.portable import carried
 from fastapi_taskflow.task.record import (
     DEAD,
     RETRYABLE,
@@ -156,6 +157,8 @@ class Dispatcher:
             definition = self._registry.resolve(func)
         if placing.given & definition.parameters:
             _refuse_unclear(placing.given & definition.parameters, definition, func, args, kwargs)
+        if definition.executor == "process":
+            carried(func, args, kwargs)
         unique_for = placing.unique_for or definition.unique_for
         stored = self._persistent or (unique_for is not None and placing.idempotency_key is None)
         target, text = self._calls.store(func, args, kwargs) if stored else (None, None)

@@ -10,6 +10,7 @@ TaskflowError
 ├── ScheduleNotFoundError         no such schedule (also a LookupError)
 ├── InvalidTransitionError        the task's status does not allow the change
 ├── TaskTimeoutError              an attempt took longer than its timeout (also a TimeoutError)
+├── TaskProcessError              an attempt in a process of its own ended with that process, or told less than all
 ├── WaitTimeoutError              wait() or result() waited long enough (also a TimeoutError)
 ├── TaskFailedError               result() of a task that did not succeed
 ├── QueueFullError                as many tasks wait in the queue as may
@@ -90,6 +91,23 @@ class QueueFullError(TaskflowError):
 
 class TaskTimeoutError(TaskflowError, TimeoutError):
     """An attempt took longer than the task's ``timeout``. It counts as a failure, and may be retried."""
+
+
+class TaskProcessError(TaskflowError):
+    """An attempt in a process of its own failed in a way that only that process knows whole.
+
+    The process ended (it was killed, ran out of memory, or called ``os._exit``), or what the function raised or
+    returned cannot be carried to this process.
+
+    Attributes:
+        told_type: Fully qualified name of the exception's class, as the process told it, or None.
+        told_stacktrace: The exception's traceback, as the process told it, or None.
+    """
+
+    def __init__(self, message: str, *, told_type: str | None = None, told_stacktrace: str | None = None) -> None:
+        super().__init__(message)
+        self.told_type = told_type
+        self.told_stacktrace = told_stacktrace
 
 
 class WaitTimeoutError(TaskflowError, TimeoutError):

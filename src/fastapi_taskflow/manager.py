@@ -18,6 +18,7 @@ from fastapi_taskflow.dispatcher import Dispatcher
 from fastapi_taskflow.engines.local import LocalEngine
 from fastapi_taskflow.errors import ConfigurationError, LifecycleConflictError, NotStartedError
 from fastapi_taskflow.executors.coroutine import CoroutineExecutor
+from fastapi_taskflow.executors.process import ProcessExecutor
 from fastapi_taskflow.executors.thread import ThreadExecutor
 from fastapi_taskflow.expiry import Expiry
 from fastapi_taskflow.injection import Installation, RequestTasks
@@ -102,6 +103,9 @@ class TaskManager:
         log_lifecycle: Write changes of status to ``log_file`` too.
         loggers: Observers that are told of each line and each change of status, off the request's way.
         max_sync_threads: Sync tasks at the same time.
+        max_process_workers: Tasks with ``executor="process"`` at the same time, each in a process of its own; as many
+            as there are cores by default, but at most 4.
+        process_max_tasks: Tasks after which a process is replaced by a new one.
         max_concurrent_tasks: Tasks at the same time, in all queues together; None is without limit.
         queues: The limits of queues by name, such as ``{"email": QueueConfig(concurrency=30)}``; in each process.
         max_finished: Finished tasks that the memory store remembers.
@@ -137,6 +141,8 @@ class TaskManager:
         log_lifecycle: bool = False,
         loggers: Iterable[TaskObserver] | None = None,
         max_sync_threads: int | None = None,
+        max_process_workers: int | None = None,
+        process_max_tasks: int = 100,
         max_concurrent_tasks: int | None = None,
         queues: Mapping[str, QueueConfig] | None = None,
         max_finished: int = 10_000,
@@ -158,6 +164,8 @@ class TaskManager:
             requeue_pending=requeue_pending,
             retention_days=retention_days,
             max_sync_threads=defaults.max_sync_threads if max_sync_threads is None else max_sync_threads,
+            max_process_workers=defaults.max_process_workers if max_process_workers is None else max_process_workers,
+            process_max_tasks=process_max_tasks,
             max_concurrent_tasks=max_concurrent_tasks,
             commit_timeout=commit_timeout,
             shutdown_timeout=shutdown_timeout,
@@ -228,12 +236,13 @@ class TaskManager:
             commit_timeout=commit_timeout,
         )
         self.bulk = BulkJobs(self.dispatcher, self.journal, self.registry)
+        threads = ThreadExecutor(self.settings.max_sync_threads)
+        processes = ProcessExecutor(self.settings.max_process_workers, self.settings.process_max_tasks)
         runner = Runner(
             self.journal,
             tracing,
             lease=held,
-            coroutines=CoroutineExecutor(),
-            threads=ThreadExecutor(self.settings.max_sync_threads),
+            executors={each.name: each for each in (CoroutineExecutor(), threads, processes)},
             expiry=expiry,
             kept=kept,
             surroundings=self.surroundings,
@@ -256,6 +265,7 @@ class TaskManager:
             expiry,
             self.scheduler,
             turns,
+            processes,
             pump,
             self.prometheus,
             held,

@@ -21,7 +21,7 @@ from fastapi_taskflow.time_limit import given_up_after, stopped_after
 from fastapi_taskflow.verdict import WELL, Circumstances, Ending, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
     from typing import Any
 
     from fastapi_taskflow.entry import Entry
@@ -48,8 +48,7 @@ class Runner:
         journal: Where records go.
         tracing: Makes the process span.
         lease: Nothing starts while it is not held.
-        coroutines: Runs async functions.
-        threads: Runs sync functions.
+        executors: What runs functions, by name.
         expiry: Ends what may not start any more.
         kept: Keeps the calls of tasks that have ended.
         surroundings: What is around each call.
@@ -66,8 +65,7 @@ class Runner:
         tracing: Tracing,
         *,
         lease: Lease,
-        coroutines: Executor,
-        threads: Executor,
+        executors: Mapping[str, Executor],
         expiry: Expiry,
         kept: KeptCalls,
         surroundings: Surroundings,
@@ -77,8 +75,7 @@ class Runner:
         self._journal = journal
         self._tracing = tracing
         self._lease = lease
-        self._coroutines = coroutines
-        self._threads = threads
+        self._executors = executors
         self.owner = ""
         self._expiry = expiry
         self._kept = kept
@@ -130,10 +127,9 @@ class Runner:
         token = set_task_context(context)
         span_token = span.activate() if span is not None else None
         try:
-            executor = self._threads
-            if entry.definition.is_async:
+            executor = self._executors[entry.definition.executor]
+            if executor.can_stop:
                 entry.runner = asyncio.current_task()
-                executor = self._coroutines
             work = self._surroundings.call(executor, entry, context)
             seconds = entry.definition.timeout
             value = await (work if seconds is None else self._limited(work, seconds, executor, entry, context))

@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     from fastapi_taskflow.telemetry.prometheus import PrometheusMetrics
     from fastapi_taskflow.telemetry.pump import ObserverPump
 
+    class ProcessPool(Protocol):
+        """Processes that run tasks."""
+
+        def close(self) -> None:
+            """End them."""
+
     class Service(Protocol):
         """A loop that keeps the store in order."""
 
@@ -67,6 +73,7 @@ class Runtime:
         expiry: Ends what may not start any more.
         scheduler: Adds the tasks of schedules.
         turns: Has some of them wait for each other.
+        processes: Closed once nothing runs.
         pump: Feeds the user's observers.
         metrics: Shared with the other workers of this host.
         lease: Kept by this process's signs of life.
@@ -91,6 +98,7 @@ class Runtime:
         expiry: Expiry,
         scheduler: Scheduler,
         turns: Turns,
+        processes: ProcessPool,
         pump: ObserverPump,
         metrics: PrometheusMetrics,
         lease: Lease,
@@ -107,6 +115,7 @@ class Runtime:
         self._expiry = expiry
         self._scheduler = scheduler
         self._turns = turns
+        self._processes = processes
         self._pump = pump
         self._metrics = metrics
         self._lease = lease
@@ -179,6 +188,7 @@ class Runtime:
             await self._engine.drain(within=self._settings.shutdown_timeout)
         ended = await self._engine.stop(within=max(0.0, deadline - time.monotonic()))
         self._all_ended = ended or await self._engine.abort(within=ABORT_WAIT)
+        self._processes.close()
         services, self._services = self._services, []
         for service in reversed(services):
             await service.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from fastapi_taskflow.errors import ConfigurationError
@@ -15,6 +16,8 @@ class Settings:
         requeue_pending: Whether tasks that had not started run after a restart. Otherwise they become ``interrupted``.
         retention_days: Days after which finished records are deleted; None keeps them.
         max_sync_threads: Sync tasks at the same time, each in a thread.
+        max_process_workers: Tasks in processes of their own at the same time.
+        process_max_tasks: Tasks after which such a process is replaced.
         max_concurrent_tasks: Tasks at the same time, sync and async together; None is without limit.
         commit_timeout: Seconds that a request waits for its tasks to be stored before it fails with 503.
         shutdown_timeout: Seconds that running tasks have to finish at shutdown.
@@ -27,6 +30,8 @@ class Settings:
     requeue_pending: bool = False
     retention_days: float | None = None
     max_sync_threads: int = 40
+    max_process_workers: int = min(4, os.cpu_count() or 1)
+    process_max_tasks: int = 100
     max_concurrent_tasks: int | None = None
     commit_timeout: float = 5.0
     shutdown_timeout: float = 30.0
@@ -41,7 +46,14 @@ class Settings:
         Raises:
             ConfigurationError: If one is out of range.
         """
-        for name in ("commit_timeout", "lease", "max_sync_threads", "max_backlog"):
+        for name in (
+            "commit_timeout",
+            "lease",
+            "max_sync_threads",
+            "max_process_workers",
+            "process_max_tasks",
+            "max_backlog",
+        ):
             require_positive(name, getattr(self, name))
         for name in ("retention_days", "max_concurrent_tasks"):
             if getattr(self, name) is not None:

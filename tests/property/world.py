@@ -12,7 +12,6 @@ from fastapi_taskflow.dispatcher import Dispatcher
 from fastapi_taskflow.engines.local import LocalEngine
 from fastapi_taskflow.errors import InvalidTransitionError, StoreUnavailableError
 from fastapi_taskflow.executors.coroutine import CoroutineExecutor
-from fastapi_taskflow.executors.thread import ThreadExecutor
 from fastapi_taskflow.expiry import Expiry
 from fastapi_taskflow.journal import Journal
 from fastapi_taskflow.kept_calls import KeptCalls
@@ -118,7 +117,7 @@ class Process:
             self.journal, self.engine, registry, tracing, calls=calls, expiry=expiry, kept=kept, commit_timeout=30.0
         )
         self.runner = Runner(
-            self.journal, tracing, lease=self.lease, coroutines=CoroutineExecutor(), threads=ThreadExecutor(1),
+            self.journal, tracing, lease=self.lease, executors={"async": CoroutineExecutor()},
             expiry=expiry, kept=kept, surroundings=Surroundings(Dependencies(dict)), see_through=self.engine.spawn,
             result_text=Results(1_000).text_of,
         )  # fmt: skip

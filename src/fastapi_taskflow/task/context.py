@@ -38,7 +38,7 @@ class TaskContext:
     """
 
     __slots__ = (
-        "_cancel_requested", "_cancel_seen", "_dropped_logs", "_logs", "_on_log", "_on_progress", "attempt",
+        "_cancel_requested", "_cancel_seen", "_dropped_logs", "_logs", "_on_log", "_on_progress", "_record", "attempt",
         "func_name", "idempotency_key", "max_attempts", "progress", "span_id", "tags", "task_id", "trace_id",
     )  # fmt: skip
 
@@ -49,6 +49,7 @@ class TaskContext:
         on_log: Callable[[LogEntry], None] | None = None,
         on_progress: Callable[[], None] | None = None,
     ) -> None:
+        self._record = record
         self.task_id = record.task_id
         self.func_name = record.func_name
         self.attempt = record.attempt
@@ -86,13 +87,22 @@ class TaskContext:
         """What this attempt wrote, at most ``MAX_LOG_ENTRIES``."""
         return tuple(self._logs)
 
+    @property
+    def origin(self) -> TaskRecord:
+        """The record as the attempt began, without what may be large: enough to make this context again elsewhere."""
+        return self._record._replace(payload=None, logs=(), attempts=(), spans=(), follow=None, stacktrace=None)
+
     def request_cancel(self) -> None:
         """Ask the task to stop."""
         self._cancel_requested = True
 
     def tell_progress(self, done: float, total: float | str | None = None, text: str | None = None) -> None:
         """Tell how far the task is; see `task_progress`."""
-        self.progress = progress_of(done, total, text)
+        self.keep_progress(progress_of(done, total, text))
+
+    def keep_progress(self, progress: Progress) -> None:
+        """Take note of how far the task is, also where it runs in another process."""
+        self.progress = progress
         if self._on_progress is not None:
             self._on_progress()
 
@@ -100,15 +110,30 @@ class TaskContext:
         """Write a line; see `task_log`."""
         number = _level_number(level)
         text = storable_text(str(message), MAX_LOG_CHARS)
-        entry = LogEntry(clock.now(), level.lower(), text, self.attempt, extra or None)
+        self.keep_line(LogEntry(clock.now(), level.lower(), text, self.attempt, extra or None), number)
+
+    def keep_line(self, entry: LogEntry, number: int | None = None) -> None:
+        """Take note of a line, also where the task runs in another process.
+
+        Args:
+            entry: The line.
+            number: Its level as the standard library numbers it, where that is at hand.
+        """
         if len(self._logs) < MAX_LOG_ENTRIES:
             self._logs.append(entry)
         elif not self._dropped_logs:
             self._dropped_logs = 1
             note = f"more than {MAX_LOG_ENTRIES} lines: further ones go to the log file and logging only"
             self._logs[-1] = LogEntry(clock.now(), "warning", note, self.attempt)
-        fields = {"task_id": self.task_id, "trace_id": self.trace_id, "span_id": self.span_id, "task_extra": extra}
-        logger.log(number, "%s", entry.message, extra={**fields, "func_name_": self.func_name})
+        fields = {
+            "task_id": self.task_id,
+            "trace_id": self.trace_id,
+            "span_id": self.span_id,
+            "task_extra": entry.extra or {},
+        }
+        logger.log(
+            number or _level_number(entry.level), "%s", entry.message, extra={**fields, "func_name_": self.func_name}
+        )
         if self._on_log is not None:
             self._on_log(entry)
 

@@ -25,6 +25,10 @@ class Retry(Exception):  # noqa: N818 - it says what to do
         self.after = None if after is None else seconds_from("after", after)
         super().__init__("asked for another attempt" if after is None else f"asked for another attempt after {after}")
 
+    def __reduce__(self) -> tuple[type[Retry], tuple[float | None]]:
+        """Let it be carried from another process."""
+        return type(self), (self.after,)
+
 
 class GiveUp(Exception):  # noqa: N818 - as Retry
     """Raised by a task that is to fail at once, whatever retries it has left.
@@ -51,6 +55,10 @@ class Snooze(Exception):  # noqa: N818 - as Retry
     def __init__(self, seconds: float | timedelta) -> None:
         self.seconds = seconds_from("seconds", seconds)
         super().__init__(f"snoozed for {seconds}")
+
+    def __reduce__(self) -> tuple[type[Snooze], tuple[float]]:
+        """Let it be carried from another process."""
+        return type(self), (self.seconds,)
 
 
 def seconds_from(name: str, span: object) -> float:

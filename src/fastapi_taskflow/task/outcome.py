@@ -6,6 +6,8 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastapi_taskflow.errors import TaskProcessError
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -32,6 +34,8 @@ class Failure:
 
 def failure_from(error: BaseException) -> Failure:
     """Describe ``error``. An exception whose ``str`` fails is described all the same."""
+    if isinstance(error, TaskProcessError) and error.told_type is not None:
+        return Failure(error.told_type, storable_text(_message(error), MAX_ERROR_CHARS), error.told_stacktrace)
     return Failure(
         error_type=qualified_name(type(error)),
         message=storable_text(_message(error), MAX_ERROR_CHARS),
