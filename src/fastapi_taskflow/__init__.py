@@ -26,6 +26,7 @@ from fastapi_taskflow.errors import (
 from fastapi_taskflow.manager import TaskManager
 from fastapi_taskflow.task.context import TaskContext, get_task_context, task_log, task_progress
 from fastapi_taskflow.task.control import GiveUp, Retry, Snooze
+from fastapi_taskflow.task.once import ScheduledOnce
 from fastapi_taskflow.task.payload import CloudpickleSerializer, PickleSerializer, Serializer
 from fastapi_taskflow.task.queue import QueueConfig
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus
@@ -51,6 +52,7 @@ __all__ = [
     "QueueFullError",
     "Retry",
     "ScheduleNotFoundError",
+    "ScheduledOnce",
     "SchemaVersionError",
     "Serializer",
     "Snooze",

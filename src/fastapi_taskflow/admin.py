@@ -128,6 +128,7 @@ class TaskAdmin:
             queues=task_manager.queues,
             registry=task_manager.registry,
             scheduler=task_manager.scheduler,
+            one_offs=task_manager.one_offs,
             store=task_manager.store,
             prometheus=task_manager.prometheus,
             feed=feed,

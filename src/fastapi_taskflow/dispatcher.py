@@ -108,6 +108,7 @@ class Dispatcher:
         self._persistent = journal.store.persistent
         self._expiry = expiry
         self._kept = kept
+        self._late: set[asyncio.Task[None]] = set()
 
     def lead_to(self, engine: Engine) -> Engine:
         """Hand tasks to ``engine`` from here on; return where they went before. For test aids."""
@@ -159,13 +160,13 @@ class Dispatcher:
             _refuse_unclear(placing.given & definition.parameters, definition, func, args, kwargs)
         if definition.executor == "process":
             carried(func, args, kwargs)
-        unique_for = placing.unique_for or definition.unique_for
+        unique_for = (placing.unique_for or definition.unique_for) if placing.task_id is None else None
         stored = self._persistent or (unique_for is not None and placing.idempotency_key is None)
         target, text = self._calls.store(func, args, kwargs) if stored else (None, None)
         key = placing.idempotency_key
         if unique_for is not None:
             key = windowed_key(key, text, seconds=unique_for, now=clock.now())
-        task_id = new_task_id() if key is None else keyed_task_id(definition.name, key)
+        task_id = placing.task_id or (new_task_id() if key is None else keyed_task_id(definition.name, key))
         if not self._persistent:
             target = text = None
         # What is to run later takes no place until then; what there is already takes none at all.
@@ -362,6 +363,39 @@ class Dispatcher:
         await self.admit([entry])
         if entry.admitted:
             self._journal.publish(TaskEvent(EventKind.FINISHED, entry.record, clock.now()))
+
+    async def end_waiting(self, old: Entry, reason: str, *, instead: Entry | None = None) -> None:
+        """Cancel a task that waits here, and add another one in its place: in one transaction, both or neither.
+
+        Args:
+            old: The one that waits.
+            reason: Why.
+            instead: The new one, or None. It runs unless its key is taken.
+
+        Raises:
+            StoreUnavailableError: If the store did not commit in time. It is done once it works again.
+        """
+        now = clock.now()
+        if instead is not None:
+            self._journal.admit([instead])
+        record = lifecycle.cancel(old.record, at=now, reason=reason)
+        self._journal.append(old, record)
+        old.leave()
+        self._journal.publish(TaskEvent(EventKind.FINISHED, record, now))
+        # Seen through, whatever becomes of the caller: what is under way cannot be taken back.
+        work = asyncio.get_running_loop().create_task(self._go_on_after(self._journal.next_commit(), instead))
+        self._late.add(work)
+        work.add_done_callback(self._late.discard)
+        done, _ = await asyncio.wait({work}, timeout=self._commit_timeout)
+        if not done:
+            msg = f"the store did not commit within {self._commit_timeout:g} s; it is done once it works again"
+            raise StoreUnavailableError(msg)
+
+    async def _go_on_after(self, commit: Commit, entry: Entry | None) -> None:
+        await commit.wait()
+        if entry is not None and not entry.lost:
+            self._accept([entry])
+            self.engine.submit(entry)
 
     # -- by hand -----------------------------------------------------------------------------------------------------
 

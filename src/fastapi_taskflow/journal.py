@@ -377,6 +377,10 @@ class Journal:
                 record.task_id, record.func_name, record.status.value,
             )  # fmt: skip
 
+    def give_up(self, entry: Entry) -> None:
+        """Forget a live task that another instance has taken."""
+        self._drop(entry, entry.record, stale=False)
+
     def follow_store(self) -> bool:
         """Have what is live written into a store that holds something else now; return whether it does."""
         replaced = self.store.generation != self._generation

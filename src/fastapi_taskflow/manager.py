@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 from collections import ChainMap
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from fastapi_taskflow.results import Results
 from fastapi_taskflow.runner import Runner
 from fastapi_taskflow.runtime import Runtime
 from fastapi_taskflow.services.bulk import BulkJobs
+from fastapi_taskflow.services.one_offs import OneOffs
 from fastapi_taskflow.services.queue_settings import QueueSettings
 from fastapi_taskflow.services.scheduler import Scheduler
 from fastapi_taskflow.services.turns import Turns
@@ -40,6 +42,7 @@ from fastapi_taskflow.surroundings import Surroundings
 from fastapi_taskflow.task.arguments import checked_tags
 from fastapi_taskflow.task.call import Calls
 from fastapi_taskflow.task.definition import short_name
+from fastapi_taskflow.task.once import checked_run_key
 from fastapi_taskflow.task.options import checked_options, declared
 from fastapi_taskflow.task.placing import placed
 from fastapi_taskflow.task.queue import checked_queues
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.observer import Observer
     from fastapi_taskflow.store import Store
     from fastapi_taskflow.surroundings import AttemptMiddleware
+    from fastapi_taskflow.task.once import ScheduledOnce
     from fastapi_taskflow.task.payload import Serializer
     from fastapi_taskflow.task.queue import QueueConfig
     from fastapi_taskflow.task.record import TaskRecord
@@ -254,6 +258,7 @@ class TaskManager:
         turns = Turns(self._schedules, self.journal, lambda entry: self.dispatcher.engine.submit(entry))  # noqa: PLW0108
         self.journal.add_observer(turns)
         self.scheduler = Scheduler(self._schedules, self.journal, self.dispatcher, turns, lease=self.settings.lease)
+        self.one_offs = OneOffs(self.journal, self.dispatcher)
         self._runtime = Runtime(
             self.store,
             self.journal,
@@ -265,6 +270,7 @@ class TaskManager:
             expiry,
             self.scheduler,
             turns,
+            self.one_offs,
             processes,
             pump,
             self.prometheus,
@@ -535,6 +541,89 @@ class TaskManager:
         if carrier is not None:
             return await dispatcher.transactions.enqueue(entry, carrier)
         return await dispatcher.enqueue(entry)
+
+    async def schedule_once(
+        self,
+        func: Callable[..., Any],
+        /,
+        *args: Any,
+        run_at: datetime | None = None,
+        delay: float | timedelta | None = None,
+        run_key: str | None = None,
+        replace: bool = False,
+        tags: Sequence[str] = (),
+        queue: str | None = None,
+        priority: int | None = None,
+        expires: float | timedelta | None = None,
+        deadline: datetime | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """Have ``func(*args, **kwargs)`` run once at a certain time; return the task's id once it is stored.
+
+        It runs whatever becomes of this process, also without ``requeue_pending``, and needs no schedule.
+
+        Args:
+            func: A function, sync or async, decorated or not.
+            *args: Its positional arguments.
+            run_at: The time, with a time zone; at once if that is past.
+            delay: Seconds from now, or a ``timedelta``, instead.
+            run_key: A key for it. While there is a task with this key that waits, runs or has run, nothing is added
+                and its id is returned, in all instances. One that was cancelled does not count.
+            replace: Put this one in the place of a task with ``run_key`` that waits; add it if that one has started.
+            tags: Labels to find it by.
+            queue: The queue that it waits in when it is due, instead of its definition's.
+            priority: Higher runs first within the queue, instead of its definition's.
+            expires: Seconds, or a ``timedelta``, from now after which it is cancelled if it has not started.
+            deadline: The same as a time, with a time zone.
+            **kwargs: Its keyword arguments.
+
+        Raises:
+            TaskArgumentError: If an argument cannot be stored.
+            StoreUnavailableError: If the store did not commit in time. A replacement is done once it works again.
+            ConfigurationError: If an option is wrong, or there is no time.
+            NotStartedError: If the manager is not started.
+        """
+        self._require_started()
+        if run_at is None and delay is None:
+            msg = "schedule_once needs a time: give run_at= (a datetime with a time zone) or delay= (seconds)"
+            raise ConfigurationError(msg)
+        if replace and run_key is None:
+            msg = "replace=True needs a run_key: which task is to be replaced cannot be told without"
+            raise ConfigurationError(msg)
+        key = None if run_key is None else checked_run_key(run_key)
+        placing = placed(
+            tags=tags, queue=queue, priority=priority, delay=delay, run_at=run_at, expires=expires, deadline=deadline
+        )
+        given = placing.given | ({"run_key"} if key is not None else set()) | ({"replace"} if replace else set())
+        placing = dataclasses.replace(placing, given=given)
+        return await self.one_offs.add(func, args, kwargs, placing, run_key=key, replace=replace)
+
+    async def cancel_scheduled(self, key: str) -> bool:
+        """Cancel what `schedule_once` added, if it has not started; return whether it was cancelled.
+
+        Args:
+            key: Its ``run_key``, or its id.
+
+        Raises:
+            StoreUnavailableError: If the store did not commit in time. It is cancelled once it works again.
+            NotStartedError: If the manager is not started.
+        """
+        self._require_started()
+        return await self.one_offs.cancel(checked_run_key(key))
+
+    async def list_scheduled(self) -> Sequence[ScheduledOnce]:
+        """Return what `schedule_once` added and what waits for its time, in all instances, the first due first.
+
+        Raises:
+            StoreError: If the store fails.
+            NotStartedError: If the manager is not started.
+        """
+        self._require_started()
+        return await self.one_offs.waiting()
+
+    def _require_started(self) -> None:
+        if self._dispatcher_or_none() is None:
+            raise NotStartedError(injection.NOT_STARTED)
 
     async def wait(self, task_id: str, *, timeout: float | None = None) -> TaskRecord:  # noqa: ASYNC109 - the API
         """Wait until a task has ended, in whatever worker; return its record.

@@ -102,8 +102,16 @@ class Runner:
         if waiting.expires_at is not None and self._expiry.ends(entry, at):
             return None
         definition = entry.definition
-        span = self._begin_span(definition, waiting, at)
-        record = lifecycle.start(waiting, at=at, owner=self.owner, span_id=span.span_id if span is not None else None)
+        if waiting.schedule is not None and self._journal.store.persistent:
+            if not await self._start_is_stored(entry, at):
+                return None
+            at = clock.now()
+            span = self._begin_span(definition, waiting, at)
+            record = entry.record.evolve(start_time=at, span_id=span.span_id if span is not None else None)
+        else:
+            span = self._begin_span(definition, waiting, at)
+            span_id = span.span_id if span is not None else None
+            record = lifecycle.start(waiting, at=at, owner=self.owner, span_id=span_id)
         self._journal.append(entry, record)
         sampled = span is not None and span.sampled
         self._journal.publish(TaskEvent(EventKind.STARTED, record, at, sampled=sampled))
@@ -114,6 +122,31 @@ class Runner:
         )
         ending = await self._call(entry, context, span)
         return self._settle(entry, context, span, ending)
+
+    async def _start_is_stored(self, entry: Entry, at: float) -> bool:
+        """Have it stored that a scheduled task starts; return whether it is to go on.
+
+        Another instance may replace or cancel it until that moment, and not after it: the store says which was first.
+        """
+        waiting = entry.record
+        self._journal.append(entry, lifecycle.start(waiting, at=at, owner=self.owner))
+        try:
+            await self._journal.next_commit().wait()
+        except asyncio.CancelledError:
+            if not entry.lost:
+                self._journal.append(entry, lifecycle.requeue(entry.record, at=clock.now(), owner=""))
+            raise
+        if entry.lost:
+            return False
+        if entry.cancel_requested:
+            now = clock.now()
+            record = lifecycle.cancel(entry.record, at=now, reason="cancelled before it started")
+            self._journal.append(entry, record)
+            self._journal.publish(TaskEvent(EventKind.FINISHED, record, now))
+            self._kept.keep(entry)
+            if entry.ended is not None:
+                entry.ended.set()
+        return not entry.record.finished
 
     def _begin_span(self, definition: TaskDefinition, waiting: TaskRecord, at: float) -> AttemptSpan | None:
         wait = max(0.0, at - waiting.ready_at)

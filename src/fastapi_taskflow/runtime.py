@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.journal import Journal
     from fastapi_taskflow.lease import Lease
     from fastapi_taskflow.runner import Runner
+    from fastapi_taskflow.services.one_offs import OneOffs
     from fastapi_taskflow.services.queue_settings import QueueSettings
     from fastapi_taskflow.services.scheduler import Scheduler
     from fastapi_taskflow.services.turns import Turns
@@ -73,6 +74,7 @@ class Runtime:
         expiry: Ends what may not start any more.
         scheduler: Adds the tasks of schedules.
         turns: Has some of them wait for each other.
+        one_offs: Adds and replaces tasks that run once.
         processes: Closed once nothing runs.
         pump: Feeds the user's observers.
         metrics: Shared with the other workers of this host.
@@ -98,6 +100,7 @@ class Runtime:
         expiry: Expiry,
         scheduler: Scheduler,
         turns: Turns,
+        one_offs: OneOffs,
         processes: ProcessPool,
         pump: ObserverPump,
         metrics: PrometheusMetrics,
@@ -115,6 +118,7 @@ class Runtime:
         self._expiry = expiry
         self._scheduler = scheduler
         self._turns = turns
+        self._one_offs = one_offs
         self._processes = processes
         self._pump = pump
         self._metrics = metrics
@@ -164,6 +168,7 @@ class Runtime:
         # First of all, or what is paused would start.
         await self._queues.start()
         self._engine.start(self._runner.run)
+        self._services.append(self._one_offs)
         if self.retention_days is not None:
             self._services.append(Retention(self._store, days=self.retention_days))
         for service in self._services:

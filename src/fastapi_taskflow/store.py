@@ -70,7 +70,7 @@ class TaskQuery:
         trace_id: 32 hex digits.
         parent_id: Follows or belongs to this task.
         group_id: Is a member of this group.
-        schedule: Was added by this schedule.
+        schedule: Was added by this schedule, or with a trailing ``*`` by one whose name begins so.
         retry_of: Retries this task.
         dead: Failed or interrupted, and waits for a decision.
         since: ``created_at`` at or after, seconds since the Unix epoch.
@@ -283,6 +283,15 @@ class Store(Protocol):
 
         Returns:
             The whole records as they are now stored: status unchanged, ``version`` one higher, owned by ``owner``.
+        """
+
+    async def take(self, task_id: str, *, of: str, owner: str) -> TaskRecord | None:
+        """Make ``owner`` the owner of one pending task in place of ``of``, whether or not that one lives.
+
+        From then on nothing that ``of`` writes of it is kept, not even that it has started.
+
+        Returns:
+            The whole record as it is now stored, ``version`` one higher; None if it is not pending, or not that one's.
         """
 
     async def owned(self, owner: str) -> frozenset[str]:

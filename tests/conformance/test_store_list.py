@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastapi_taskflow.store import Change, Store, TaskQuery
-from fastapi_taskflow.task.record import LogEntry, TaskStatus
+from fastapi_taskflow.task.record import LIVE, LogEntry, TaskStatus
 from tests.conformance.conftest import Add, Make
 
 S = TaskStatus
@@ -210,6 +210,20 @@ async def test_relatives_are_found(store: Store, add: Add, relation: str) -> Non
     pending = await store.list(TaskQuery(**{relation: "x"}, statuses=frozenset({S.PENDING})))  # type: ignore[arg-type]
     assert len(pending.records) == 3
     assert getattr(pending.records[0], relation) == "x"
+
+
+async def test_schedules_are_found_by_how_they_begin(store: Store, add: Add) -> None:
+    """As one whose name is a pattern; without the star the name is meant as it stands."""
+    (plain,) = await add(schedule="@once:")
+    (keyed,) = await add(schedule="@once:é%_\U0001f600")
+    (ended,) = await add(schedule="@once:a", status=S.SUCCESS)
+    for other in ("@once", "once:", "@oncf:", "@ONCE:a", None):
+        await add(schedule=other)
+    found = await ids(store, schedule="@once:*")
+    assert found == [ended.task_id, keyed.task_id, plain.task_id]
+    assert await ids(store, schedule="@once:*", statuses=LIVE) == [keyed.task_id, plain.task_id]
+    assert await ids(store, schedule="@once:") == [plain.task_id]
+    assert await ids(store, schedule="%*") == []
 
 
 async def test_dead_letters_are_those_that_wait_for_a_decision(store: Store, add: Add) -> None:

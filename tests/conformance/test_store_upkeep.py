@@ -77,6 +77,21 @@ async def test_a_new_task_without_an_owner_is_left_to_who_added_it(store: Store,
     assert [each.task_id for each in await store.claim("me", {}, limit=10)] == [old.task_id]
 
 
+async def test_one_that_waits_can_be_taken_from_its_owner(store: Store, add: Add) -> None:
+    """Whole, and from then on the former owner's changes are refused; whoever comes second gets nothing."""
+    (record,) = await add(owner="other", run_at=5.0, tags=("a",), schedule="@once:k")
+    taken = await store.take(record.task_id, of="other", owner="me")
+    assert taken is not None
+    assert taken == (await held(store, record.task_id))
+    assert (taken.owner, taken.version, taken.run_at, taken.tags) == ("me", record.version + 1, 5.0, ("a",))
+    assert await store.take(record.task_id, of="other", owner="third") is None
+    started = record.evolve(status=S.RUNNING)
+    assert (await store.write([Change(started, record)])).stale == {record.task_id}
+    assert (await store.write([Change(taken.evolve(status=S.RUNNING), taken)])).stale == frozenset()
+    assert await store.take(record.task_id, of="me", owner="other") is None
+    assert await store.take("nobody", of="other", owner="me") is None
+
+
 async def test_two_that_claim_at_once_share(store: Store, add: Add) -> None:
     """Nobody gets what another got."""
     ids = {record.task_id for record in await add(40, owner="dead")}

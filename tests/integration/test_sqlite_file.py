@@ -22,13 +22,13 @@ from fastapi_taskflow.store import Change, TaskQuery
 from fastapi_taskflow.stores import queries, sqlite
 from fastapi_taskflow.stores.schema import HEAD, KNOWN_REVISIONS, metadata
 from fastapi_taskflow.stores.sql import SqlStore, sqlite_url
-from fastapi_taskflow.task.record import TaskRecord, TaskStatus, new_task_id
+from fastapi_taskflow.task.record import LIVE, TaskRecord, TaskStatus, new_task_id
 
 WRITER = """
 import asyncio, pathlib, sys, time
 from fastapi_taskflow.store import Change
 from fastapi_taskflow.stores.sql import SqlStore
-from fastapi_taskflow.task.record import TaskRecord, TaskStatus, new_task_id
+from fastapi_taskflow.task.record import LIVE, TaskRecord, TaskStatus, new_task_id
 
 async def main(path, number):
     store = SqlStore(pathlib.Path(path))
@@ -269,6 +269,8 @@ PLANS = {
     "legs": queries.page(TaskQuery(statuses=FAILED), LEGS, None),
     "legs, page 2": queries.page(TaskQuery(statuses=FAILED, oldest_first=True), LEGS, (5.0, "x")),
     "many legs": queries.page(TaskQuery(statuses=FAILED), [(f"f{n}", "failed") for n in range(50)], None),
+    "live of a schedule": queries.page(TaskQuery(schedule="s", statuses=LIVE), LEGS, None),
+    "newest of a schedule": queries.page(TaskQuery(schedule="s"), None, None),
     "ownerless": queries.ownerless("me", {"a", "b"}),
     "prune": queries.prunable(5.0, 10),
     "get": queries.ONE.params(task_id="x"),
@@ -289,6 +291,13 @@ async def test_trace_is_found_by_its_index(store: SqlStore, path: Path) -> None:
     """The few tasks of one trace are looked up, then sorted."""
     steps = plan(path, queries.page(TaskQuery(trace_id="a" * 32), None, None))
     assert any("ix_taskflow_tasks_trace" in step for step in steps), steps
+
+
+async def test_what_lives_of_a_schedule_is_found_whatever_its_history(store: SqlStore, path: Path) -> None:
+    """By an index that has nothing else in it, for one schedule and for all whose names begin alike."""
+    for schedule in ("s", "s*"):
+        steps = plan(path, queries.page(TaskQuery(schedule=schedule, statuses=LIVE, oldest_first=True), LEGS, None))
+        assert any("ix_taskflow_tasks_scheduled" in step for step in steps), steps
 
 
 async def test_prune_of_a_long_history_is_bounded(store: SqlStore) -> None:

@@ -24,6 +24,7 @@ from fastapi_taskflow.kept_calls import KeptCalls
 from fastapi_taskflow.lease import Lease
 from fastapi_taskflow.results import Results
 from fastapi_taskflow.runner import Runner
+from fastapi_taskflow.store import WriteResult
 from fastapi_taskflow.surroundings import Surroundings
 from fastapi_taskflow.task.context import TaskContext, get_task_context, task_log, task_progress
 from fastapi_taskflow.task.control import GiveUp, Retry, Snooze
@@ -576,3 +577,60 @@ async def test_progress_is_seen_at_once_and_stored_soon(bench: Bench) -> None:
     go.set()
     await run
     assert (entry.record.progress, entry.record.progress_text) == (1.0, None)
+
+
+@contextlib.asynccontextmanager
+async def starting(bench: Bench, ran: list[str]) -> AsyncIterator[tuple[Entry, asyncio.Task[Any]]]:
+    """A scheduled task whose start is on its way into the store, and what runs it."""
+    store: Any = bench.journal.store
+
+    async def work() -> None:
+        ran.append("ran")
+
+    entry = bench.entry(work, schedule="nightly")
+    bench.journal.admit([entry])
+    await bench.journal.flushed()
+    store.gate.clear()
+    run = asyncio.create_task(bench.runner.run(entry))
+    store.writing.clear()
+    await store.writing.wait()
+    yield entry, run
+    store.gate.set()
+
+
+async def test_a_scheduled_task_runs_once_its_start_is_stored(bench: Bench) -> None:
+    """Not before: until then another instance may replace it."""
+    ran: list[str] = []
+    async with starting(bench, ran) as (entry, run):
+        assert (ran, entry.record.status, bench.kinds()) == ([], TaskStatus.RUNNING, [])
+    await run
+    assert (ran, entry.record.status, bench.kinds()) == (["ran"], TaskStatus.SUCCESS, ["started", "finished"])
+
+
+async def test_one_that_was_replaced_meanwhile_does_not_run(bench: Bench) -> None:
+    """The store refuses the start."""
+    ran: list[str] = []
+    async with starting(bench, ran) as (entry, run):
+        bench.journal.store.result = WriteResult(stale=frozenset({entry.record.task_id}))  # type: ignore[attr-defined]
+    assert await run is None
+    assert (ran, entry.lost, bench.kinds()) == ([], True, [])
+
+
+async def test_one_that_is_cancelled_meanwhile_does_not_run(bench: Bench) -> None:
+    """It ends as cancelled, and whoever waits for its end is told."""
+    ran: list[str] = []
+    async with starting(bench, ran) as (entry, run):
+        entry.cancel_requested, entry.ended = True, asyncio.Event()
+    assert await run is None
+    assert (ran, entry.record.status, entry.ended.is_set()) == ([], TaskStatus.CANCELLED, True)
+    assert bench.kinds() == ["finished"]
+
+
+async def test_one_that_a_shutdown_stops_meanwhile_waits_again(bench: Bench) -> None:
+    """It has not run, so it is not interrupted: the next start runs it."""
+    ran: list[str] = []
+    async with starting(bench, ran) as (entry, run):
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+    assert (ran, entry.record.status, entry.record.owner) == ([], TaskStatus.PENDING, "")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.stores.rows import Row
 
 _FUNC, _STATUS, _CREATED = PLACE["func_name"], PLACE["status"], PLACE["created_at"]
+_SCHEDULE = PLACE["schedule"]
 _TAGS, _RESOLUTION = PLACE["tags"], PLACE["resolution"]
 _DEAD: Final = frozenset({TaskStatus.FAILED.value, TaskStatus.INTERRUPTED.value})
 _TEXTS: Final = (PLACE["task_id"], PLACE["func_name"], PLACE["error"])
@@ -40,6 +41,9 @@ def matcher(query: TaskQuery) -> Callable[[Row], bool]:
     if (pattern := query.func_name) is not None:
         tests.append(lambda row: name_matches(pattern, row[_FUNC]))
     equal = dict(query.relations) if query.queue is None else {"queue": query.queue, **query.relations}
+    if equal.get("schedule", "").endswith("*"):
+        begins = equal.pop("schedule")[:-1]
+        tests.append(lambda row: row[_SCHEDULE] is not None and row[_SCHEDULE].startswith(begins))
     tests += [_equals(PLACE[name], wanted) for name, wanted in equal.items()]
     if query.dead:
         tests.append(lambda row: row[_STATUS] in _DEAD and row[_RESOLUTION] is None)

@@ -270,6 +270,14 @@ class MemoryStore:
         self._live.update((record.task_id, record) for record in claimed)
         return [_without_payload(record) for record in claimed]
 
+    async def take(self, task_id: str, *, of: str, owner: str) -> TaskRecord | None:
+        """Take one pending task from its owner; see `Store.take`."""
+        record = self._live.get(task_id)
+        if record is None or record.status is not _PENDING or record.owner != of:
+            return None
+        taken = self._live[task_id] = record.evolve(owner=owner)
+        return _without_payload(taken)
+
     async def owned(self, owner: str) -> frozenset[str]:
         """Return the ids of an instance's live tasks."""
         return frozenset(task_id for task_id, record in self._live.items() if record.owner == owner)

@@ -10,6 +10,7 @@ from fastapi_taskflow.stores.dialects import place_of
 from fastapi_taskflow.stores.matching import name_matches
 from fastapi_taskflow.stores.rows import COLUMNS, HEAVY, tag_needle, text_needles
 from fastapi_taskflow.stores.schema import IS_DEAD, IS_LIVE, IS_PRUNABLE, counters, durations, instances, tasks
+from fastapi_taskflow.task.record import LIVE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -60,7 +61,8 @@ def page(
     conditions = _conditions(query, after)
     if legs is None or query.dead or query.relations or len(legs) > MAX_LEGS:
         if query.statuses:
-            conditions.append(_t.status.in_(sorted(status.value for status in query.statuses)))
+            wanted = _t.status.in_(sorted(status.value for status in query.statuses))
+            conditions.append(IS_LIVE if query.statuses == LIVE else wanted)
         if legs is not None and query.func_name is not None:
             conditions.append(_t.func_name.in_(sorted({func_name for func_name, _ in legs})))
         select: Any = sa.select(*_listed).where(*conditions)
@@ -93,7 +95,7 @@ def _conditions(query: TaskQuery, after: tuple[float, str] | None) -> list[Any]:
         found.append(here > there if query.oldest_first else here < there)
     if query.queue is not None:
         found.append(_t.queue == query.queue)
-    found += [_t[name] == value for name, value in query.relations.items()]
+    found += [_related(name, value) for name, value in query.relations.items()]
     if query.dead:
         found.append(IS_DEAD)
     if query.since is not None:
@@ -111,6 +113,14 @@ def _conditions(query: TaskQuery, after: tuple[float, str] | None) -> list[Any]:
             )
         )
     return found
+
+
+def _related(name: str, value: str) -> Any:
+    if name != "schedule" or not value.endswith("*"):
+        return _t[name] == value
+    # A range, which an index can walk. Text is compared by its code points in both databases.
+    first = value[:-1]
+    return sa.and_(_t.schedule >= first, _t.schedule <= first + "\U0010ffff")
 
 
 def claimable(owner: str, dead: Collection[str]) -> sa.Select[Any]:

@@ -16,6 +16,7 @@ metadata = sa.MetaData()
 _Seconds = sa.Double
 _LIVE: Final = "status IN ('pending', 'running')"
 _DEAD: Final = "status IN ('failed', 'interrupted') AND resolution IS NULL"
+_SCHEDULED: Final = f"{_LIVE} AND schedule IS NOT NULL"
 _PRUNABLE: Final = "status IN ('success', 'failed', 'cancelled', 'rejected')"
 
 tasks = sa.Table(
@@ -109,6 +110,15 @@ for _name, _column in (("parent", "parent_id"), ("group", "group_id"), ("schedul
         sqlite_where=sa.text(f"{_column} IS NOT NULL"),
         postgresql_where=sa.text(f"{_column} IS NOT NULL"),
     )
+
+sa.Index(
+    "ix_taskflow_tasks_scheduled",
+    tasks.c.schedule,
+    tasks.c.created_at,
+    tasks.c.task_id,
+    sqlite_where=sa.text(_SCHEDULED),
+    postgresql_where=sa.text(_SCHEDULED),
+)
 
 counters = sa.Table(
     "taskflow_counters",

@@ -10,6 +10,7 @@ from fastapi_taskflow.store import OWNERLESS_GRACE
 from fastapi_taskflow.stores.dialects import insert
 from fastapi_taskflow.stores.queries import WHOLE, claimable
 from fastapi_taskflow.stores.schema import IS_LIVE, cancels, instances, numbers, tasks
+from fastapi_taskflow.task.record import TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,15 @@ def claim(
         return ()
     connection.execute(sa.update(tasks).where(_t.task_id.in_(ids)).values(owner=owner, version=_t.version + 1))
     return connection.execute(sa.select(*WHOLE).where(_t.task_id.in_(ids)).order_by(_t.created_at, _t.task_id)).all()
+
+
+def take(connection: sa.Connection, task_id: str, of: str, owner: str) -> sa.Row[Any] | None:
+    """Make ``owner`` the owner of a pending task of ``of``; return its row, or None if there is no such task."""
+    mine = (_t.task_id == task_id, _t.status == TaskStatus.PENDING.value)
+    new = sa.update(tasks).where(*mine, _t.owner == of).values(owner=owner, version=_t.version + 1)
+    if connection.execute(new).rowcount == 0:
+        return None
+    return connection.execute(sa.select(*WHOLE).where(_t.task_id == task_id)).one()
 
 
 def ask_to_cancel(connection: sa.Connection, task_id: str, now: float) -> None:

@@ -114,6 +114,11 @@ class TableStore(ABC):
         rows = await self._transaction(lambda db: sharing.claim(db, owner, dead, now=now, limit=limit))
         return readable(rows)
 
+    async def take(self, task_id: str, *, of: str, owner: str) -> TaskRecord | None:
+        """Take one pending task from its owner; see `Store.take`."""
+        row = await self._transaction(lambda db: sharing.take(db, task_id, of, owner))
+        return None if row is None else record_from(row)
+
     async def ask_to_cancel(self, task_id: str) -> None:
         """Leave a request for the task's owner; see `Store.ask_to_cancel`."""
         now = clock.now()

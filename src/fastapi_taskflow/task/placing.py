@@ -34,6 +34,7 @@ class Placing:
         group_id: The group that it is a member of.
         schedule: The schedule that adds it.
         follow: What is to be added when it ends, as stored text.
+        task_id: Its id, where something else than its function and key decides it.
     """
 
     tags: tuple[str, ...] = ()
@@ -49,6 +50,7 @@ class Placing:
     group_id: str | None = None
     schedule: str | None = None
     follow: str | None = None
+    task_id: str | None = None
 
 
 AS_DEFINED: Final = Placing()

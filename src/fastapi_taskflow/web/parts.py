@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from fastapi_taskflow.store import FunctionStats, Page, Selection, Store, TaskQuery
     from fastapi_taskflow.task.definition import TaskDefinition
+    from fastapi_taskflow.task.once import ScheduledOnce
     from fastapi_taskflow.task.queue import QueueFacts
     from fastapi_taskflow.task.record import TaskRecord, TaskStatus
     from fastapi_taskflow.task.schedule import ScheduleView
@@ -121,6 +122,13 @@ class Scheduler(Protocol):
         """Have a schedule's slots run again."""
 
 
+class OneOffs(Protocol):
+    """What runs once."""
+
+    async def waiting(self) -> Sequence[ScheduledOnce]:
+        """Return all tasks that wait for their time, the first due first."""
+
+
 class PrometheusRenderer(Protocol):
     """Makes the text that a scraper reads."""
 
@@ -174,6 +182,7 @@ class AdminParts:
         queues: Limits and pauses queues.
         registry: Known functions.
         scheduler: Shows, pauses and resumes schedules.
+        one_offs: Lists what runs once.
         store: Holds what sessions share between workers.
         prometheus: Renders the scraper's text.
         feed: Fans changes out to the open pages.
@@ -186,6 +195,7 @@ class AdminParts:
     queues: Queues
     registry: Registry
     scheduler: Scheduler
+    one_offs: OneOffs
     store: Store
     prometheus: PrometheusRenderer
     feed: ChangeFeed

@@ -12,10 +12,11 @@ from fastapi_taskflow.task.schedule import Every
 from fastapi_taskflow.web.answers import json_answer, problems
 from fastapi_taskflow.web.parts import Parts
 from fastapi_taskflow.web.schemas import SafeJSONResponse, iso
-from fastapi_taskflow.web.shapes import Changed, ScheduleShape
+from fastapi_taskflow.web.shapes import Changed, ScheduledOnceShape, ScheduleShape
 from fastapi_taskflow.web.tasks import shown
 
 if TYPE_CHECKING:
+    from fastapi_taskflow.task.once import ScheduledOnce
     from fastapi_taskflow.task.schedule import ScheduleView
 
 router = APIRouter(prefix="/schedules")
@@ -29,6 +30,16 @@ router = APIRouter(prefix="/schedules")
 async def schedules(parts: Parts) -> Response:
     """Return the schedules that this process declares, with what all instances made of them."""
     return SafeJSONResponse([_schedule_json(view) for view in await parts.scheduler.views()])
+
+
+@router.get(
+    "/once",
+    response_class=Response,
+    responses={**json_answer(list[ScheduledOnceShape], "Each task that waits, the first due first"), **problems(503)},
+)
+async def scheduled_once(parts: Parts) -> Response:
+    """Return the tasks that run once and wait for their time, in whatever process."""
+    return SafeJSONResponse([_once_json(each) for each in await parts.one_offs.waiting()])
 
 
 @router.post(
@@ -60,6 +71,19 @@ async def pause(parts: Parts, name: str) -> Response:
 async def resume(parts: Parts, name: str) -> Response:
     """Have a schedule's slots run again, from the next one on."""
     return SafeJSONResponse(_schedule_json(await parts.scheduler.resume(name)))
+
+
+def _once_json(each: ScheduledOnce) -> dict[str, Any]:
+    return {
+        "task_id": each.task_id,
+        "run_key": each.run_key,
+        "func_name": each.func_name,
+        "run_at": iso(each.run_at.timestamp()),
+        "created_at": iso(each.created_at.timestamp()),
+        "tags": list(each.tags),
+        "queue": each.queue,
+        "priority": each.priority,
+    }
 
 
 def _schedule_json(view: ScheduleView) -> dict[str, Any]:

@@ -276,6 +276,19 @@ class ScheduleShape(Shape):
     last_task_status: TaskStatus | None
 
 
+class ScheduledOnceShape(Shape):
+    """A task that waits for its time."""
+
+    task_id: str
+    run_key: str | None
+    func_name: str
+    run_at: Instant
+    created_at: Instant
+    tags: list[str]
+    queue: str
+    priority: int
+
+
 class SignedIn(Shape):
     """Who is signed in now; the session is in the cookie."""
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from fastapi_taskflow.store import Instance, Store, TaskQuery
+    from fastapi_taskflow.task.once import ScheduledOnce
     from fastapi_taskflow.task.schedule import ScheduleView
 
 
@@ -198,6 +199,13 @@ class FakeScheduler:
         raise ScheduleNotFoundError(name)
 
 
+class FakeOneOffs:
+    """Has no task that waits."""
+
+    async def waiting(self) -> list[ScheduledOnce]:
+        return []
+
+
 class FakePrometheus:
     """Remembers what it was asked for."""
 
@@ -234,6 +242,7 @@ def build(records: list[TaskRecord] | None = None, **settings: Any) -> Fakes:
         queues=QueueSettings(MemoryStore(), Queues(None, {})),
         registry=registry,
         scheduler=FakeScheduler(),
+        one_offs=FakeOneOffs(),
         store=cast("Store", store),
         prometheus=prometheus,
         feed=feed,

@@ -22,11 +22,13 @@ COLUMNS = (
     ("follow", Text),
 )
 DEAD = "status IN ('failed', 'interrupted') AND resolution IS NULL"
+SCHEDULED = "status IN ('pending', 'running') AND schedule IS NOT NULL"
 INDEXES = {
     "ix_taskflow_tasks_dead": (["created_at", "task_id"], DEAD),
     "ix_taskflow_tasks_parent": (["parent_id", "created_at", "task_id"], "parent_id IS NOT NULL"),
     "ix_taskflow_tasks_group": (["group_id", "created_at", "task_id"], "group_id IS NOT NULL"),
     "ix_taskflow_tasks_schedule": (["schedule", "created_at", "task_id"], "schedule IS NOT NULL"),
+    "ix_taskflow_tasks_scheduled": (["schedule", "created_at", "task_id"], SCHEDULED),
     "ix_taskflow_tasks_retry": (["retry_of", "created_at", "task_id"], "retry_of IS NOT NULL"),
 }
 
