@@ -100,6 +100,7 @@ class TaskManager:
         snapshot_backend: A database URL instead, such as ``sqlite+aiosqlite:///tasks.db``, or a `Store` of your own.
         requeue_pending: Run what had not started when the process stopped. Otherwise it becomes ``interrupted``.
         retention_days: Delete finished records after so many days; None keeps them.
+        audit_retention_days: Delete acts from the audit log after so many days.
         log_file: A file that gets each line of `task_log`, and with ``log_lifecycle`` each change of status.
         log_file_max_bytes: Size at which the file is rotated.
         log_file_backup_count: Rotated files to keep.
@@ -138,6 +139,7 @@ class TaskManager:
         snapshot_backend: str | Store | None = None,
         requeue_pending: bool = False,
         retention_days: float | None = None,
+        audit_retention_days: float = 365.0,
         log_file: str | Path | None = None,
         log_file_max_bytes: int = 10 * 1024 * 1024,
         log_file_backup_count: int = 5,
@@ -167,6 +169,7 @@ class TaskManager:
         self.settings = Settings(
             requeue_pending=requeue_pending,
             retention_days=retention_days,
+            audit_retention_days=audit_retention_days,
             max_sync_threads=defaults.max_sync_threads if max_sync_threads is None else max_sync_threads,
             max_process_workers=defaults.max_process_workers if max_process_workers is None else max_process_workers,
             process_max_tasks=process_max_tasks,

@@ -170,7 +170,10 @@ class Runtime:
         self._engine.start(self._runner.run)
         self._services.append(self._one_offs)
         if self.retention_days is not None:
-            self._services.append(Retention(self._store, days=self.retention_days))
+            self._services.append(Retention(self._store.prune, "record(s)", days=self.retention_days))
+        if self._store.persistent:
+            days = self._settings.audit_retention_days
+            self._services.append(Retention(self._store.prune_acts, "act(s)", days=days))
         for service in self._services:
             await service.start()
         if scheduled:

@@ -15,6 +15,7 @@ class Settings:
     Attributes:
         requeue_pending: Whether tasks that had not started run after a restart. Otherwise they become ``interrupted``.
         retention_days: Days after which finished records are deleted; None keeps them.
+        audit_retention_days: Days after which acts are deleted from the audit log.
         max_sync_threads: Sync tasks at the same time, each in a thread.
         max_process_workers: Tasks in processes of their own at the same time.
         process_max_tasks: Tasks after which such a process is replaced.
@@ -29,6 +30,7 @@ class Settings:
 
     requeue_pending: bool = False
     retention_days: float | None = None
+    audit_retention_days: float = 365.0
     max_sync_threads: int = 40
     max_process_workers: int = min(4, os.cpu_count() or 1)
     process_max_tasks: int = 100
@@ -48,6 +50,7 @@ class Settings:
         """
         for name in (
             "commit_timeout",
+            "audit_retention_days",
             "lease",
             "max_sync_threads",
             "max_process_workers",

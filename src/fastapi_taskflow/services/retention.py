@@ -1,16 +1,16 @@
-"""Deletes old finished records."""
+"""Deletes what is old: finished records, and acts in the audit log."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from fastapi_taskflow import clock
 from fastapi_taskflow.services.loop import Loop
 
 if TYPE_CHECKING:
-    from fastapi_taskflow.store import Store
+    from collections.abc import Awaitable
 
 logger = logging.getLogger("fastapi_taskflow.retention")
 
@@ -20,16 +20,25 @@ PAUSE: Final = 0.02
 """Seconds between two batches, so that requests get their turn at the store."""
 
 
+class Prune(Protocol):
+    """Deletes a bounded number of old things."""
+
+    def __call__(self, *, before: float, limit: int) -> Awaitable[int]:
+        """Delete at most ``limit`` that are from before; return how many."""
+
+
 class Retention:
     """Prunes at startup and every six hours, in bounded batches.
 
     Args:
-        store: What to prune.
-        days: Records that ended longer ago are deleted; interrupted, pending and running ones never are.
+        prune: Deletes a batch.
+        what: What it deletes, for the log.
+        days: What is older goes.
     """
 
-    def __init__(self, store: Store, *, days: float) -> None:
-        self._store = store
+    def __init__(self, prune: Prune, what: str, *, days: float) -> None:
+        self._prune = prune
+        self._what = what
         self._days = days
         self._loop = Loop("retention", self.prune, interval=EVERY)
 
@@ -42,12 +51,12 @@ class Retention:
         await self._loop.stop()
 
     async def prune(self) -> int:
-        """Delete what is too old; return how many records."""
+        """Delete what is too old; return how many."""
         before = clock.now() - self._days * 86_400
         deleted = 0
-        while count := await self._store.prune(before=before, limit=BATCH):
+        while count := await self._prune(before=before, limit=BATCH):
             deleted += count
             await asyncio.sleep(PAUSE)
         if deleted:
-            logger.info("%d record(s) older than %g days deleted", deleted, self._days)
+            logger.info("%d %s older than %g days deleted", deleted, self._what, self._days)
         return deleted

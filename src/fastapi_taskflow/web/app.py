@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from fastapi_taskflow.web import dead_letters, history, instances, metrics, queues, schedules, status, tasks
+from fastapi_taskflow.web import audit, dead_letters, history, instances, metrics, queues, schedules, status, tasks
+from fastapi_taskflow.web.acts import Audit
 from fastapi_taskflow.web.auth import routes as auth
 from fastapi_taskflow.web.auth.guard import Guard
 from fastapi_taskflow.web.auth.sessions import Sessions
@@ -38,6 +39,7 @@ def build_admin_app(parts: AdminParts) -> FastAPI:
         middleware=[
             Middleware(SecurityHeaders),
             Middleware(Guard, settings=settings, sessions=sessions, throttle=throttle),
+            Middleware(Audit, store=parts.store),
         ],
     )
     app.state.parts = parts
@@ -53,6 +55,7 @@ def build_admin_app(parts: AdminParts) -> FastAPI:
         status.router,
         instances.router,
         queues.router,
+        audit.router,
         schedules.router,
     )
     pages = (auth.router, assets.router, live.router, dashboard.router)

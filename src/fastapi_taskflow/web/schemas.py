@@ -107,6 +107,16 @@ def record_json(record: TaskRecord) -> dict[str, Any]:
     }
 
 
+def stored_json(text: str | None) -> Any:
+    """Return the value of stored JSON text; the text itself if it is something else."""
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 def _attempt_json(attempt: Attempt) -> dict[str, Any]:
     return {
         "number": attempt.number,

@@ -289,6 +289,18 @@ class ScheduledOnceShape(Shape):
     priority: int
 
 
+class ActShape(Shape):
+    """What somebody did. ``actor`` is null where nobody has to sign in."""
+
+    act_id: str
+    timestamp: Instant
+    actor: str | None
+    action: str
+    target: str | None
+    detail: Any
+    address: str | None
+
+
 class SignedIn(Shape):
     """Who is signed in now; the session is in the cookie."""
 

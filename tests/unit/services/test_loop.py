@@ -76,6 +76,6 @@ class PrunedStore:
 async def test_retention_deletes_in_bounded_batches() -> None:
     """Until nothing old is left."""
     store = PrunedStore(BATCH + 3)
-    retention = Retention(store, days=1)  # type: ignore[arg-type]
+    retention = Retention(store.prune, "record(s)", days=1)
     assert await retention.prune() == BATCH + 3
     assert store.calls == [BATCH, 3, 0]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from fastapi_taskflow.engines.queues import Queues
 from fastapi_taskflow.errors import InvalidTransitionError, ScheduleNotFoundError, TaskNotFoundError
 from fastapi_taskflow.services.queue_settings import QueueSettings
-from fastapi_taskflow.store import DURATION_BOUNDS, FunctionStats, Page, Selection
+from fastapi_taskflow.store import DURATION_BOUNDS, Act, FunctionStats, Page, Selection
 from fastapi_taskflow.stores.memory import MemoryStore
 from fastapi_taskflow.task.definition import TaskDefinition
 from fastapi_taskflow.task.record import LIVE, TaskRecord, TaskStatus, new_task_id
@@ -32,6 +32,10 @@ class FakeStore:
         self.meta: dict[str, tuple[str, float | None]] = {}
         self.rows: list[Instance] = []
         self.error: Exception | None = None
+        self.acts_done: list[Act] = []
+
+    async def add_act(self, act: Act) -> None:
+        self.acts_done.append(act)
 
     async def get_meta(self, key: str) -> str | None:
         if self.error is not None:

@@ -17,6 +17,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse
 
 from fastapi_taskflow.errors import StoreError
+from fastapi_taskflow.web.acts import USER
 from fastapi_taskflow.web.auth.backend import authenticate
 from fastapi_taskflow.web.auth.origin import SAFE_METHODS, from_elsewhere
 from fastapi_taskflow.web.auth.sessions import COOKIE
@@ -92,7 +93,7 @@ class Guard:
         session = await self._sessions.read(HTTPConnection(scope).cookies.get(COOKIE))
         if session is None:
             return False
-        scope["taskflow.user"] = session.user
+        scope[USER] = session.user
         return True
 
     async def _scraper(self, scope: Scope, headers: Headers) -> Response | None:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlencode
 from fastapi import APIRouter, Depends, HTTPException, Request
 from starlette.responses import RedirectResponse, Response
 
+from fastapi_taskflow.web.acts import CLAIMED, USER
 from fastapi_taskflow.web.answers import json_answer, problems, redirect_answer, text_answer
 from fastapi_taskflow.web.auth.backend import authenticate
 from fastapi_taskflow.web.auth.sessions import COOKIE, Sessions
@@ -93,6 +94,7 @@ async def login(
         raise HTTPException(404, "there is no login: authentication is off")
     form = await _form(request)
     user, password, target = form.get("username", ""), form.get("password", ""), safe_next(form.get("next"))
+    request.scope[CLAIMED] = user
     address = client_address(request.scope)
     wait = throttle.wait(user, address)
     if wait:
@@ -105,6 +107,7 @@ async def login(
     if not right:
         logger.warning("wrong login for user %.100r from %s", user, address)
         return _refused(request, 401, "Wrong user name or password.", target, {})
+    request.scope[USER] = user
     throttle.succeeded(user, address)
     value = await sessions.issue(user)
     response: Response
