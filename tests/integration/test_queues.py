@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from fastapi_taskflow.task.queue import QueueFacts
     from tests.integration.conftest import Server
 
 
@@ -271,6 +274,63 @@ async def test_a_request_does_not_wait_for_a_paused_queue() -> None:
         await post.starts("first", "behind", "late")
 
 
+@pytest.mark.parametrize("way", ["cancelled", "its time is over"])
+async def test_a_request_goes_on_when_its_task_will_not_have_its_turn(way: str) -> None:
+    """The task waits in line behind another request's, and leaves it."""
+    post = Post(queues={"default": QueueConfig(concurrency=1)})
+
+    @post.app.post("/behind")
+    async def behind(tasks: ManagedBackgroundTasks) -> str:
+        return tasks.add_task(post.plain, "behind", expires=0.1 if way != "cancelled" else None)
+
+    async with serving(post.app) as client:
+        first = asyncio.create_task(client.post("/plain/first"))
+        await post.starts("first")
+        request = asyncio.create_task(client.post("/behind"))
+        await eventually(lambda: queue_of(client, "default"), lambda row: row["waiting"] == 1)
+        (waits,) = (await client.get("/tasks?status=pending")).json()
+        if way == "cancelled":
+            await client.post(f"/tasks/{waits['task_id']}/cancel")
+        async with asyncio.timeout(5):
+            await request
+        assert not first.done()
+        post.release()
+        await first
+        assert (await client.get(f"/tasks/{waits['task_id']}")).json()["status"] == "cancelled"
+        assert post.started == ["first"]
+
+
+async def test_a_request_does_not_wait_for_a_rate() -> None:
+    """Its second task may start in an hour."""
+    post = Post(queues={"default": QueueConfig(rate_limit="1/h")})
+    post.open = True
+    async with serving(post.app) as client, asyncio.timeout(5):
+        for name in ("first", "second"):
+            await client.post(f"/plain/{name}")
+        assert (await queue_of(client, "default"))["waiting"] == 1
+        await client.patch("/tasks/queues/default", json={"rate_limit": None})
+        await post.starts("first", "second")
+
+
+async def test_one_that_leaves_the_order_may_come_late() -> None:
+    """In the exit code of a dependency, when the response has gone out."""
+    post = Post()
+    post.open = True
+
+    async def late(tasks: ManagedBackgroundTasks) -> AsyncIterator[None]:
+        yield
+        tasks.add_task(post.mail, "mail")
+        tasks.add_task(post.plain, "eager", eager=True)
+
+    @post.app.post("/late", dependencies=[Depends(late)])
+    async def route() -> None: ...
+
+    async with serving(post.app) as client:
+        await client.post("/late")
+        await eventually(lambda: client.get("/tasks?status=success"), lambda answer: len(answer.json()) == 2)
+    assert set(post.started) == {"mail", "eager"}
+
+
 async def test_reset_goes_back_to_the_code(place: Path | None) -> None:
     """What was changed is forgotten, null is without limit."""
     post = Post(place)
@@ -401,6 +461,31 @@ def test_an_eager_task_starts_while_a_sync_route_works(place: Path | None) -> No
 
     with TestClient(app) as client:
         assert client.get("/").json() is True
+
+
+async def test_an_eager_task_of_a_manager_that_is_started_by_hand(place: Path | None) -> None:
+    """There FastAPI's own stacks hold the response."""
+    manager = TaskManager(snapshot_db=place)
+    started = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await manager.startup()
+        yield
+        await manager.shutdown()
+
+    app = FastAPI(lifespan=lifespan)
+
+    async def work() -> None:
+        started.set()
+
+    @app.get("/")
+    async def route(tasks: ManagedBackgroundTasks = Depends(manager.get_tasks)) -> str:  # noqa: FAST002
+        return tasks.add_task(work, eager=True)
+
+    async with serving(app) as client:
+        assert (await client.get("/")).status_code == 200
+        assert started.is_set()
 
 
 async def test_an_eager_task_that_cannot_be_stored_is_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -543,6 +628,53 @@ async def test_many_recovered_tasks_keep_to_their_queue_and_leave_the_others_alo
     assert sorted(post.started) == sorted(["other", *(str(number) for number in range(500))])
 
 
+async def test_every_instance_applies_a_change_on_any_database(url: str) -> None:
+    """Two on one database: what is set and reset through one holds in the other."""
+    one, other = (TaskManager(snapshot_backend=url, queues={"email": QueueConfig(concurrency=1)}) for _ in range(2))
+    await one.startup()
+    await other.startup()
+    try:
+        await one.queues.change("email", {"concurrency": 3, "max_size": 4})
+        await one.queues.pause("email")
+        found = await eventually(lambda: facts_of(other), lambda facts: facts.paused, within=5)
+        assert (found.config, found.stored) == (
+            QueueConfig(concurrency=3, max_size=4),
+            {"concurrency": 3, "max_size": 4, "paused": True},
+        )
+        await one.queues.reset("email")
+        found = await eventually(lambda: facts_of(other), lambda facts: not facts.stored, within=5)
+        assert (found.config, found.paused) == (QueueConfig(concurrency=1), False)
+    finally:
+        await other.shutdown()
+        await one.shutdown()
+
+
+async def facts_of(manager: TaskManager) -> QueueFacts:
+    """Return what a manager knows of its queue."""
+    return manager.queues.facts()["email"]
+
+
+async def test_a_setting_that_is_not_understood_is_told_and_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A newer version wrote it, or somebody by hand."""
+    manager = TaskManager(snapshot_db=tmp_path / "tasks.db", queues={"email": QueueConfig(concurrency=1)})
+    wrong = {"concurrency:email": "0", "rate_limit:email": "{", "paused:email": "3", "speed:email": "3", "paused": "x"}
+    await manager.store.open()
+    for key, text in wrong.items():
+        await manager.store.set_meta(f"queue:{key}", text)
+    await manager.store.close()
+    await manager.startup()
+    try:
+        await manager.queues.look()
+        found = await facts_of(manager)
+        assert (found.config, found.paused, found.stored) == (QueueConfig(concurrency=1), False, {})
+    finally:
+        await manager.shutdown()
+    told = [record.getMessage() for record in caplog.records if "not understood" in record.getMessage()]
+    assert len(told) == len(wrong)
+
+
 SOURCE = """
 import asyncio, os
 from fastapi import FastAPI
@@ -585,9 +717,11 @@ def test_every_worker_applies_a_change_and_keeps_it_across_a_restart(start_serve
     def everywhere(values: tuple[Any, ...]) -> Callable[[dict[int, tuple[Any, ...]]], bool]:
         return lambda found: len(found) == 2 and set(found.values()) == {values}
 
+    # One connection, so one worker: the other one has to look by itself.
     url = f"{server.url}/tasks/queues/email"
-    assert httpx.patch(url, json={"concurrency": 7, "rate_limit": "9/m"}, timeout=10).status_code == 200
-    assert httpx.post(f"{url}/pause", timeout=10).status_code == 200
+    with httpx.Client(timeout=10) as one:
+        assert one.patch(url, json={"concurrency": 7, "rate_limit": "9/m"}).status_code == 200
+        assert one.post(f"{url}/pause").status_code == 200
     wait_for(lambda: rows(server), everywhere((7, "9/m", True)), within=10)
     ids = [httpx.post(f"{server.url}/mail", timeout=10).json() for _ in range(6)]
     server.kill()
@@ -600,3 +734,22 @@ def test_every_worker_applies_a_change_and_keeps_it_across_a_restart(start_serve
     assert statuses() == {"pending"}
     assert httpx.post(f"{server.url}/tasks/queues/email/resume", timeout=10).status_code == 200
     wait_for(statuses, lambda found: found == {"success"}, within=10)
+
+
+QUEUES = 'queues={"email": QueueConfig(concurrency=1)}, '
+PLAIN = SOURCE.replace(QUEUES, "").replace('(queue="email")', "()")
+
+
+def test_a_server_stops_though_its_default_queue_is_paused(start_server: Callable[..., Server]) -> None:
+    """Uvicorn waits for its requests before it lets the manager stop, and none of them waits for the queue."""
+    server = start_server(PLAIN)
+    assert httpx.post(f"{server.url}/tasks/queues/default/pause", timeout=10).status_code == 200
+    task_id = httpx.post(f"{server.url}/mail", timeout=10).json()
+    began = time.monotonic()
+    assert server.terminate() in (0, -15)
+    assert time.monotonic() - began < 5
+    server = start_server(PLAIN)
+    url = f"{server.url}/tasks"
+    assert httpx.get(f"{url}/{task_id}", timeout=10).json()["status"] == "pending"
+    assert httpx.post(f"{url}/queues/default/resume", timeout=10).status_code == 200
+    wait_for(lambda: httpx.get(f"{url}/{task_id}", timeout=10).json()["status"], lambda status: status == "success")

@@ -37,6 +37,22 @@ async def journal(store: RecordingStore) -> AsyncIterator[Journal]:
     await journal.stop(within=1.0)
 
 
+async def test_what_another_instance_took_leaves_the_line_of_its_queue() -> None:
+    """Whoever follows it need not wait for its turn."""
+    store = RecordingStore()
+    journal = Journal(store, [], max_backlog=100)  # type: ignore[arg-type]
+    journal.start()
+    entry, left = make_entry(), asyncio.Event()
+    journal.admit([entry])
+    await journal.flushed()
+    entry.leave_line = left.set
+    store.result = WriteResult(stale=frozenset({"id-1"}))
+    journal.append(entry, entry.record.evolve())
+    await journal.flushed()
+    assert (entry.lost, left.is_set()) == (True, True)
+    await journal.stop(within=1)
+
+
 async def test_new_entries_of_one_request_are_one_batch(journal: Journal, store: RecordingStore) -> None:
     """They are committed when the future is done, and live until they end."""
     entries = [make_entry("a"), make_entry("b")]

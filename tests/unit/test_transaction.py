@@ -13,6 +13,7 @@ from fastapi_taskflow.errors import StoreUnavailableError
 from fastapi_taskflow.expiry import Expiry
 from fastapi_taskflow.journal import Journal
 from fastapi_taskflow.kept_calls import KeptCalls
+from fastapi_taskflow.task.queue import QueueConfig
 from fastapi_taskflow.transaction import CarriedTask, Transactions
 from tests.unit.fakes import RecordingObserver, RecordingStore, make_entry
 
@@ -76,7 +77,8 @@ class Parts:
 
     def add(self, **facts: str) -> CarriedTask:
         """Add a task to the transaction."""
-        return self.transactions.add(make_entry(**facts), self.transactions.carrier("session"), in_order=True)
+        in_order = "queue" not in facts
+        return self.transactions.add(make_entry(**facts), self.transactions.carrier("session"), in_order=in_order)
 
 
 @pytest.fixture
@@ -102,6 +104,19 @@ async def test_nothing_is_claimed_while_the_commit_is_under_way(parts: Parts) ->
     assert [change.record.owner for change in parts.store.batches[0]] == ["me"]
     parts.journal.tell()
     assert parts.observer.kinds() == ["enqueued"]
+
+
+async def test_one_that_leaves_the_order_runs_beside_the_others(parts: Parts) -> None:
+    """It waits for none of its transaction, and none for it."""
+    parts.engine.queues.change("email", QueueConfig(), paused=True)
+    carried = [parts.add(task_id="mail", queue="email"), parts.add(task_id="plain")]
+    parts.store.commit()
+    for each in carried:
+        await asyncio.wait_for(each(), 5)
+    assert parts.ran == ["plain"]
+    parts.engine.queues.change("email", QueueConfig(), paused=False)
+    await asyncio.sleep(0)
+    assert parts.ran == ["plain", "mail"]
 
 
 async def test_what_is_not_committed_is_not_waited_for(parts: Parts) -> None:

@@ -106,6 +106,28 @@ def test_a_start_that_is_allowed_again_is_used_by_the_next_that_comes() -> None:
     assert len(world.starts) == 3
 
 
+def test_nobody_overtakes_those_who_wait_for_a_timer_that_is_late() -> None:
+    """The loop is busy: the time is over, and the timer has not been called yet when another one comes."""
+    world = World(email=QueueConfig(rate_limit="1/s"))
+    for name in ("runs", "waits"):
+        world.add("email", task_id=name)
+    world.timers.now += 2
+    world.add("email", task_id="late")
+    assert world.starts == ["runs", "waits"]
+
+
+def test_the_same_rate_again_forgets_no_start() -> None:
+    """Or each change would let another burst through. A lower one counts what it knows of, too."""
+    world = World(email=QueueConfig(rate_limit="3/m"))
+    for _ in range(5):
+        world.add("email")
+    world.set("email", QueueConfig(rate_limit="3/m", concurrency=100))
+    world.set("email", QueueConfig(rate_limit="2/m"))
+    assert len(world.starts) == 3
+    world.timers.advance(61)
+    assert len(world.starts) == 5
+
+
 def test_lowering_below_what_runs_starts_nothing_until_it_fits() -> None:
     """The other package went on at the old limit or stood still."""
     world = World(email=QueueConfig(concurrency=8))

@@ -24,6 +24,7 @@ from fastapi_taskflow.store import OWNERLESS_GRACE, Instance
 from fastapi_taskflow.task import payload
 from fastapi_taskflow.task.call import Calls
 from fastapi_taskflow.task.definition import TaskDefinition
+from fastapi_taskflow.task.queue import QueueConfig
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus
 from fastapi_taskflow.task.registry import Registry
 from fastapi_taskflow.task.schedule import Schedules
@@ -161,6 +162,36 @@ async def test_what_was_to_run_later_runs_again(facts: dict[str, Any]) -> None:
     """Whatever requeue_pending says: waiting was its purpose."""
     record, _ = await sweep(left(**facts))
     assert (record.status, ran) == (TaskStatus.PENDING, ["hello"])
+
+
+async def test_those_of_a_queue_with_limits_wait_in_its_order_and_hold_up_no_other() -> None:
+    """However many there are, the line has all of them: the most urgent one is first, though it was left last."""
+    store = LeftStore(
+        [left(task_id=str(number), queue="email", priority=int(number == 99)) for number in range(100)]
+        + [left(task_id="other")]
+    )
+    async with Sweeper(store, settings=Settings(requeue_pending=True)) as sweeper:
+        sweeper.engine.queues.change("email", QueueConfig(concurrency=1), paused=False)
+        assert await sweeper.recovery.sweep() == 101
+        async with asyncio.timeout(5):
+            while len(sweeper.started) < 101:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+    order = [entry.record.task_id for entry in sweeper.started]
+    assert order.index("other") <= 2
+    order.remove("other")
+    assert order == ["0", "99", *(str(number) for number in range(1, 99))]
+
+
+async def test_a_paused_queue_keeps_what_a_dead_instance_left() -> None:
+    """Also without requeue_pending."""
+    async with Sweeper(LeftStore([left(queue="email")])) as sweeper:
+        sweeper.engine.queues.change("email", QueueConfig(), paused=True)
+        assert await sweeper.recovery.sweep() == 1
+        assert (sweeper.started, sweeper.engine.queues.waiting) == ([], 1)
+        sweeper.engine.queues.change("email", QueueConfig(), paused=False)
+        async with asyncio.timeout(5):
+            while not sweeper.started:  # noqa: ASYNC110
+                await asyncio.sleep(0)
 
 
 async def test_without_requeue_it_is_interrupted() -> None:
