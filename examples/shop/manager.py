@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from examples.shop.settings import settings
-from fastapi_taskflow import TaskManager, task_log
+from fastapi_taskflow import QueueConfig, TaskManager, task_log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,6 +18,12 @@ SLOW: Final = 5.0
 task_manager = TaskManager(
     snapshot_db=settings.db,
     requeue_pending=True,
+    queues={
+        # Reports keep a core busy: few at a time, and whoever orders too many gets 429.
+        "reports": QueueConfig(concurrency=2, max_size=50),
+        # What the partner bears.
+        "webhooks": QueueConfig(concurrency=10, rate_limit="50/s"),
+    },
     log_file=settings.data / "shop.log",
     retention_days=7,
 )

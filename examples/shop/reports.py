@@ -47,7 +47,7 @@ async def show_report(report_id: UUID) -> FileResponse:
     return FileResponse(path, media_type="text/csv", filename="report.csv")
 
 
-@task_manager.task(requeue_on_interrupt=True)
+@task_manager.task(queue="reports", requeue_on_interrupt=True)
 def make_report(report_id: UUID, rows: int) -> None:
     """Add up made-up sales per country. Stops early when it is asked to."""
     context = get_task_context()

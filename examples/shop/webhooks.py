@@ -44,7 +44,7 @@ async def partner(event: Event) -> Response:
     return Response(status_code=204)
 
 
-@task_manager.task(retries=3, delay=0.5, backoff=2.0)
+@task_manager.task(queue="webhooks", retries=3, delay=0.5, backoff=2.0)
 async def deliver_webhook(event: Event) -> None:
     """Post the event. Whatever goes wrong is raised: the retries are the manager's business."""
     context = get_task_context()

@@ -149,7 +149,7 @@ def test_the_pages_are_there(start_shop: Callable[..., Shop]) -> None:
     for path in ("/static/shop.css", "/static/shop.js", "/tasks/dashboard", "/docs"):
         assert shop.client.get(path).status_code == 200, path
     metrics = shop.client.get("/tasks/metrics", params={"format": "prometheus"}).text
-    assert 'taskflow_tasks_enqueued_total{queue="default",task="make_report"} 0.0' in metrics
+    assert 'taskflow_tasks_enqueued_total{queue="reports",task="make_report"} 0.0' in metrics
     deadline = time.monotonic() + 20
     while not (nights := shop.client.get("/tasks", params={"func_name": "nightly_cleanup"}).json()):
         assert time.monotonic() < deadline
