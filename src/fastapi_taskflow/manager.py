@@ -258,8 +258,7 @@ class TaskManager:
         )
         self._schedules = Schedules()
         # Looked up at each call: a test may have put another engine there.
-        turns = Turns(self._schedules, self.journal, lambda entry: self.dispatcher.engine.submit(entry))  # noqa: PLW0108
-        self.journal.add_observer(turns)
+        self._turns = turns = Turns(self._schedules, self.journal, lambda entry: self.dispatcher.engine.submit(entry))  # noqa: PLW0108
         self.scheduler = Scheduler(self._schedules, self.journal, self.dispatcher, turns, lease=self.settings.lease)
         self.one_offs = OneOffs(self.journal, self.dispatcher)
         self._runtime = Runtime(
@@ -456,6 +455,8 @@ class TaskManager:
             self._schedules.refuse_second(definition.name, func)
             self.registry.add(definition)
             known = self.registry.get(definition.name) or definition
+            if overlap == "queue" and all(other.overlap != "queue" for other in self._schedules):
+                self.journal.add_observer(self._turns)
             self._schedules.add(Schedule(known.name, known, tags=labels, **when))
             return func
 

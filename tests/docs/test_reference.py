@@ -24,7 +24,8 @@ INNER = {"take_down", "give_up", "now", "call_at", "sleep_until"}
 
 
 @pytest.mark.parametrize(
-    "function", [TaskManager, TaskManager.task, TaskManager.schedule, TaskManager.init_app, TaskAdmin, ManagedBackgroundTasks.add_task]
+    "function", [TaskManager, TaskManager.task, TaskManager.schedule,
+        TaskManager.schedule_once, TaskManager.init_app, TaskAdmin, ManagedBackgroundTasks.add_task]
 )
 def test_every_option_is_in_the_reference(function: Callable[..., Any], project_root: Path) -> None:
     """No keyword of the public API is missing in the reference."""

@@ -296,3 +296,68 @@ async def test_an_outage_of_the_store_is_ridden_out(path: Path, fake: FakeClock)
         await fake.advance(40)
         await eventually(shop.rows, lambda rows: [row["status"] for row in rows] == ["success"])
     assert (failing, len(shop.ran)) == ([], 1)
+
+
+async def test_what_waits_for_its_turn_waits_through_a_restart(path: Path, fake: FakeClock) -> None:
+    """In its place: the one that was cut off runs again first, and then those behind it, one after another."""
+    order: list[str] = []
+    at_work = 0
+
+    def make(*, hangs: bool) -> Shop:
+        shop = Shop(path, fake, shutdown_timeout=0)
+        fake._managers.clear()
+
+        async def slow() -> None:
+            nonlocal at_work
+            at_work += 1
+            assert at_work == 1
+            order.append(f"{fake.time:%H:%M}")
+            try:
+                await (asyncio.Event().wait() if hangs else asyncio.sleep(0.01))
+            finally:
+                at_work -= 1
+
+        shop.manager.schedule(every=60, overlap="queue", requeue_on_interrupt=True)(slow)
+        return shop
+
+    first = make(hangs=True)
+    async with first.open() as client:
+        await fake.advance(30)
+        await eventually(lambda: client.get("/tasks?status=running"), lambda answer: len(answer.json()) == 1)
+        await fake.advance(120)
+        await eventually(first.rows, lambda rows: len(rows) == 3)
+    assert order == ["12:01"]
+    second = make(hangs=False)
+    async with second.open():
+        rows = await eventually(second.rows, lambda rows: {row["status"] for row in rows} == {"success"})
+    assert [row["key"][16:21] for row in rows] == ["12:01", "12:02", "12:03"]
+    assert order == ["12:01", "12:03", "12:03", "12:03"]
+
+
+async def test_what_two_instances_added_runs_in_turn(url: str) -> None:
+    """Each waits for what runs in the other one, and goes on within a second of its end."""
+    order: list[str] = []
+    go_on = asyncio.Event()
+    managers = []
+    for name in ("one", "other"):
+        manager = TaskManager(snapshot_backend=url, shutdown_timeout=1)
+
+        async def slow(name: str = name) -> None:
+            order.append(f"{name} begins")
+            await go_on.wait()
+            order.append(f"{name} ends")
+
+        manager.schedule(cron="@yearly", overlap="queue", name="slow")(slow)
+        managers.append(manager)
+        await manager.startup()
+    try:
+        for number, manager in enumerate([*managers, managers[0]]):
+            (schedule,) = manager._schedules
+            await manager.scheduler._add(schedule, f"slow@{number}", run_at=0.0)
+        await eventually(lambda: asyncio.sleep(0, order), lambda found: found == ["one begins"])
+        go_on.set()
+        await eventually(lambda: asyncio.sleep(0, order), lambda found: len(found) == 6)
+    finally:
+        for manager in managers:
+            await manager.shutdown()
+    assert order == [f"{name} {what}" for name in ("one", "other", "one") for what in ("begins", "ends")]

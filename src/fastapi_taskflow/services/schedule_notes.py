@@ -54,9 +54,9 @@ class ScheduleNotes:
         """Read all of them."""
         return Notes(await self._store.metas(PREFIX))
 
-    async def see_first(self, schedule: Schedule, place: Place) -> None:
-        """Note where a schedule begins, unless somebody has noted it already."""
-        await self._store.put_meta(_PLACE + schedule.name, _text(place))
+    async def see_first(self, schedule: Schedule, place: Place) -> Place:
+        """Note where a schedule begins, unless somebody has just noted it; return what holds."""
+        return _place(schedule, await self._store.put_meta(_PLACE + schedule.name, _text(place))) or place
 
     async def move(self, schedule: Schedule, place: Place) -> None:
         """Note how far a schedule has come."""
@@ -89,13 +89,7 @@ class Notes:
     def last(self, schedule: Schedule) -> Place | None:
         """Return how far a schedule has come, whatever its times were then; None if it is new."""
         text = self._settings.get(_PLACE + schedule.name)
-        if text is None:
-            return None
-        try:
-            return Place(**json.loads(text))
-        except (ValueError, TypeError):
-            logger.warning("what the store has of schedule %s cannot be read; it begins anew", schedule.name)
-            return None
+        return None if text is None else _place(schedule, text)
 
     def is_paused(self, schedule: Schedule) -> bool:
         """Tell whether its slots pass by."""
@@ -104,6 +98,14 @@ class Notes:
     def started_by(self, schedule: Schedule) -> str:
         """Return the instance that ran it at a start, or an empty text."""
         return self._settings.get(_STARTED + schedule.name, "")
+
+
+def _place(schedule: Schedule, text: str) -> Place | None:
+    try:
+        return Place(**json.loads(text))
+    except (ValueError, TypeError):
+        logger.warning("what the store has of schedule %s cannot be read; it begins anew", schedule.name)
+        return None
 
 
 def _text(place: Place) -> str:

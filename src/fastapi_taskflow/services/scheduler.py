@@ -100,12 +100,12 @@ class Scheduler:
         for schedule in self._schedules:
             place = notes.place(schedule)
             if place is None:
-                begins = Place(now, str(schedule.times), self._dispatcher.owner, ran=False)
+                place = Place(now, str(schedule.times), self._dispatcher.owner, ran=False)
                 if notes.last(schedule) is None:
-                    await self._notes.see_first(schedule, begins)
+                    place = await self._notes.see_first(schedule, place)
                 else:
-                    await self._notes.move(schedule, begins)
-            self._move(schedule, now if place is None else min(place.slot, now))
+                    await self._notes.move(schedule, place)
+            self._move(schedule, min(place.slot, now))
         await self._run_at_start()
         await self._look()
 
