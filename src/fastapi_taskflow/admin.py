@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.routing import Match, Mount
 
+from fastapi_taskflow.clear import ClearDispatcher, ClearJournal
 from fastapi_taskflow.errors import ConfigurationError
 from fastapi_taskflow.settings import require_positive
 from fastapi_taskflow.web.app import build_admin_app
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from fastapi_taskflow.manager import TaskManager
     from fastapi_taskflow.web.auth.backend import TaskAuthBackend
+    from fastapi_taskflow.web.parts import Dispatcher, Journal
 
 
 class AdminRoute(Mount):
@@ -122,8 +124,8 @@ class TaskAdmin:
             task_manager.on_shutdown(elsewhere.stop)
         parts = AdminParts(
             settings=settings,
-            journal=task_manager.journal,
-            dispatcher=task_manager.dispatcher,
+            journal=cast("Journal", ClearJournal(task_manager.journal, task_manager.clear)),
+            dispatcher=cast("Dispatcher", ClearDispatcher(task_manager.dispatcher, task_manager.clear)),
             bulk=task_manager.bulk,
             queues=task_manager.queues,
             registry=task_manager.registry,

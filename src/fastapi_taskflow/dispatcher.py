@@ -161,14 +161,12 @@ class Dispatcher:
         if definition.executor == "process":
             carried(func, args, kwargs)
         unique_for = (placing.unique_for or definition.unique_for) if placing.task_id is None else None
-        stored = self._persistent or (unique_for is not None and placing.idempotency_key is None)
-        target, text = self._calls.store(func, args, kwargs) if stored else (None, None)
+        target, text = self._calls.store(func, args, kwargs) if self._persistent else (None, None)
         key = placing.idempotency_key
         if unique_for is not None:
-            key = windowed_key(key, text, seconds=unique_for, now=clock.now())
+            same = f"args:{self._calls.digest(func, args, kwargs)}" if key is None else key
+            key = windowed_key(same, seconds=unique_for, now=clock.now())
         task_id = placing.task_id or (new_task_id() if key is None else keyed_task_id(definition.name, key))
-        if not self._persistent:
-            target = text = None
         # What is to run later takes no place until then; what there is already takes none at all.
         limited = self.engine.bounded and source in LIMITED_SOURCES
         limited = limited and placing.run_at is None and task_id not in self._journal.live

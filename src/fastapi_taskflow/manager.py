@@ -14,8 +14,10 @@ from starlette.middleware import Middleware
 
 from fastapi_taskflow import injection
 from fastapi_taskflow.background import SCOPE_KEY, ManagedBackgroundTasks
+from fastapi_taskflow.clear import Clear, Lines
 from fastapi_taskflow.dependencies import Dependencies, needs_of
 from fastapi_taskflow.dispatcher import Dispatcher
+from fastapi_taskflow.encryption import FernetCipher
 from fastapi_taskflow.engines.local import LocalEngine
 from fastapi_taskflow.errors import ConfigurationError, LifecycleConflictError, NotStartedError
 from fastapi_taskflow.executors.coroutine import CoroutineExecutor
@@ -41,11 +43,13 @@ from fastapi_taskflow.stores.memory import MemoryStore
 from fastapi_taskflow.surroundings import Surroundings
 from fastapi_taskflow.task.arguments import checked_tags
 from fastapi_taskflow.task.call import Calls
+from fastapi_taskflow.task.cipher import NO_CIPHER
 from fastapi_taskflow.task.definition import short_name
 from fastapi_taskflow.task.once import checked_run_key
 from fastapi_taskflow.task.options import checked_options, declared
 from fastapi_taskflow.task.placing import placed
 from fastapi_taskflow.task.queue import checked_queues
+from fastapi_taskflow.task.redaction import Redaction
 from fastapi_taskflow.task.registry import Registry
 from fastapi_taskflow.task.schedule import Schedule, Schedules, checked_schedule, refuse_unfit
 from fastapi_taskflow.telemetry.logs import FileLogger
@@ -72,6 +76,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.observer import Observer
     from fastapi_taskflow.store import Store
     from fastapi_taskflow.surroundings import AttemptMiddleware
+    from fastapi_taskflow.task.cipher import Cipher
     from fastapi_taskflow.task.once import ScheduledOnce
     from fastapi_taskflow.task.payload import Serializer
     from fastapi_taskflow.task.queue import QueueConfig
@@ -121,6 +126,11 @@ class TaskManager:
         max_recoveries: How often a task may be cut off by the end of its process before it is parked as failed.
         result_max_bytes: What a task returns is kept with its record, if its text is not longer; 0 keeps no results.
         serializer: For arguments of types that are not supported, such as ``PickleSerializer()``.
+        encrypt_args_key: A Fernet key, or a list of them with the newest first: arguments are stored encrypted.
+        encrypt_results: Encrypt what tasks return, too.
+        encrypt_logs: Encrypt their lines, too.
+        redact: Names of arguments and fields whose values are not shown, in no view, log or span; or a function of a
+            name and a value that returns what is to be shown.
         synchronous: SQLite's ``synchronous``: ``NORMAL`` survives a crash of the process, ``FULL`` a power loss too.
         capture_spans: Keep the app's own spans that run under a task with its record.
         trace_relationship: ``parent`` puts attempts into the request's trace; ``link`` begins a new one, linked to it.
@@ -158,6 +168,10 @@ class TaskManager:
         max_recoveries: int = 3,
         result_max_bytes: int = 65_536,
         serializer: Serializer | None = None,
+        encrypt_args_key: str | bytes | Sequence[str | bytes] | None = None,
+        encrypt_results: bool = False,
+        encrypt_logs: bool = False,
+        redact: Iterable[str] | Callable[[str, Any], Any] = (),
         synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
         capture_spans: bool = True,
         trace_relationship: Literal["parent", "link"] = "parent",
@@ -180,6 +194,11 @@ class TaskManager:
             max_recoveries=max_recoveries,
             result_max_bytes=result_max_bytes,
         )
+        if encrypt_args_key is None and (encrypt_results or encrypt_logs):
+            msg = "encrypt_results and encrypt_logs need encrypt_args_key"
+            raise ConfigurationError(msg)
+        cipher: Cipher = NO_CIPHER if encrypt_args_key is None else FernetCipher(encrypt_args_key)
+        redaction = Redaction(redact)
         self.store: Store = _store_from(
             snapshot_db, snapshot_backend, max_finished=max_finished, synchronous=synchronous
         )
@@ -219,7 +238,7 @@ class TaskManager:
         self._tracing = tracing = OtelTracing(
             tracer_provider=tracer_provider,
             trace_relationship=trace_relationship,
-            capture=SpanCapture() if capture_spans else None,
+            capture=SpanCapture(redact=redaction.fields if redaction.active else None) if capture_spans else None,
         )
         self.journal = Journal(
             self.store,
@@ -228,10 +247,11 @@ class TaskManager:
             linger=LINGER if self.store.persistent else LINGER_IN_MEMORY,
             on_flush=self.prometheus.observe_flush,
         )
-        self.calls = calls = Calls(self.registry, serializer)
+        self.calls = calls = Calls(self.registry, serializer, cipher)
+        self.clear = Clear(self.registry, cipher, redaction)
         kept = KeptCalls()
         expiry = Expiry(self.journal, kept)
-        self._results = Results(self.settings.result_max_bytes, serializer)
+        self._results = Results(self.settings.result_max_bytes, serializer, cipher, seals=encrypt_results)
         self.dispatcher = Dispatcher(
             self.journal,
             engine,
@@ -255,6 +275,7 @@ class TaskManager:
             surroundings=self.surroundings,
             see_through=engine.spawn,
             result_text=self._results.text_of,
+            lines=Lines(redaction, cipher if encrypt_logs else None) if redaction.active or encrypt_logs else None,
         )
         self._schedules = Schedules()
         # Looked up at each call: a test may have put another engine there.

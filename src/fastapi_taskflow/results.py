@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi_taskflow.errors import TaskArgumentError, TaskFailedError
 from fastapi_taskflow.task import payload
+from fastapi_taskflow.task.cipher import NO_CIPHER
 from fastapi_taskflow.task.record import TaskStatus
 
 if TYPE_CHECKING:
+    from fastapi_taskflow.task.cipher import Cipher
     from fastapi_taskflow.task.context import TaskContext
     from fastapi_taskflow.task.definition import TaskDefinition
     from fastapi_taskflow.task.record import TaskRecord
@@ -25,11 +27,17 @@ class Results:
     Args:
         max_bytes: Results whose text is longer are not kept; 0 keeps none.
         serializer: For values of other types, by the user's choice.
+        cipher: Encrypts and decrypts the text.
+        seals: Whether new results are encrypted.
     """
 
-    def __init__(self, max_bytes: int, serializer: Serializer | None = None) -> None:
+    def __init__(
+        self, max_bytes: int, serializer: Serializer | None = None, cipher: Cipher = NO_CIPHER, *, seals: bool = False
+    ) -> None:
         self._max_bytes = max_bytes
         self._serializer = serializer
+        self._cipher = cipher
+        self._seals = seals
 
     def text_of(self, definition: TaskDefinition, context: TaskContext, value: Any) -> str | None:
         """Return what a task returned as text, or None if results are not kept.
@@ -46,7 +54,7 @@ class Results:
             return self._refused(
                 context, f"its text has {len(text)} bytes, more than result_max_bytes={self._max_bytes}"
             )
-        return text
+        return self._cipher.seal(text) if self._seals else text
 
     def value_of(self, record: TaskRecord) -> Any:
         """Return what a task that has ended returned.
@@ -61,7 +69,7 @@ class Results:
             return None
         if record.result.startswith(_MARK):
             raise TaskArgumentError(NOT_KEPT.format(json.loads(record.result)["not kept"]), argument="result")
-        return payload.decode_value(record.result, serializer=self._serializer)
+        return payload.decode_value(self._cipher.open(record.result), serializer=self._serializer)
 
     def _refused(self, context: TaskContext, reason: str) -> str:
         context.log(NOT_KEPT.format(reason), level="warning")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.lease import Lease
     from fastapi_taskflow.observer import AttemptSpan, Tracing
     from fastapi_taskflow.surroundings import Surroundings
+    from fastapi_taskflow.task.context import LineRules
     from fastapi_taskflow.task.definition import TaskDefinition
     from fastapi_taskflow.task.record import SpanFact, TaskRecord
 
@@ -53,6 +54,7 @@ class Runner:
         kept: Keeps the calls of tasks that have ended.
         surroundings: What is around each call.
         see_through: Runs what is left of an attempt, so that the shutdown waits for it.
+        lines: What is done with the lines of tasks; None for nothing.
         result_text: Returns what a task returned as stored text, or None if it is not to be kept.
 
     Attributes:
@@ -71,6 +73,7 @@ class Runner:
         surroundings: Surroundings,
         see_through: Callable[[Coroutine[Any, Any, None]], None],
         result_text: Callable[[TaskDefinition, TaskContext, Any], str | None],
+        lines: LineRules | None = None,
     ) -> None:
         self._journal = journal
         self._tracing = tracing
@@ -82,6 +85,7 @@ class Runner:
         self._surroundings = surroundings
         self._see_through = see_through
         self._result_text = result_text
+        self._lines = lines
 
     async def run(self, entry: Entry) -> float | None:
         """Run one attempt; return when the next one is due (seconds since the Unix epoch), or None.
@@ -119,6 +123,7 @@ class Runner:
             record,
             on_log=functools.partial(self._journal.logged, entry),
             on_progress=functools.partial(self._journal.progressed, entry),
+            lines=self._lines,
         )
         ending = await self._call(entry, context, span)
         return self._settle(entry, context, span, ending)

@@ -161,7 +161,7 @@ async def test_wrong_filters_are_refused(shop: Shop) -> None:
             for verb in ("retry", "discard"):
                 answer = await client.post(f"/tasks/dead-letters/{verb}", json=body)
                 assert answer.status_code == 422, (body, answer.text)
-        assert (await client.get("/tasks/dead-letters?status=success")).status_code == 422
+        assert await letters(client, status="success") == []
         assert await letters(client, status="failed") == [old]
         assert await letters(client, status="interrupted") == []
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi_taskflow.errors import TaskArgumentError
 from fastapi_taskflow.task import payload
+from fastapi_taskflow.task.cipher import NO_CIPHER
 from fastapi_taskflow.task.registry import import_target, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from fastapi_taskflow.task.cipher import Cipher
     from fastapi_taskflow.task.definition import TaskDefinition
     from fastapi_taskflow.task.record import TaskRecord
     from fastapi_taskflow.task.registry import Registry
@@ -26,9 +28,11 @@ class Calls:
     Args:
         registry: The known functions.
         serializer: For arguments of other types, by the user's choice.
+        cipher: Encrypts the text.
     """
 
-    def __init__(self, registry: Registry, serializer: Serializer | None = None) -> None:
+    def __init__(self, registry: Registry, serializer: Serializer | None = None, cipher: Cipher = NO_CIPHER) -> None:
+        self._cipher = cipher
         self._registry = registry
         self._serializer = serializer
 
@@ -42,11 +46,11 @@ class Calls:
         """
         bound = getattr(func, "__self__", None)
         if bound is None or isinstance(bound, type):
-            return target_of(func), self._encode(func, args, kwargs)
+            return target_of(func), self._cipher.seal(self._encode(func, args, kwargs))
         plain = getattr(func, "__func__", None)
         if plain is not None:
             with contextlib.suppress(TaskArgumentError):
-                return target_of(plain), self._encode(func, (bound, *args), kwargs)
+                return target_of(plain), self._cipher.seal(self._encode(func, (bound, *args), kwargs))
         self._encode(func, args, kwargs)
         return None, None
 
@@ -67,12 +71,20 @@ class Calls:
                 "module-level functions, and methods of objects that can be stored, run after a restart"
             )
             raise TaskArgumentError(msg, argument="func")
-        args, kwargs = payload.decode(record.payload, serializer=self._serializer)
+        args, kwargs = payload.decode(self._cipher.open(record.payload), serializer=self._serializer)
         func = definition.func
         if record.target is not None and record.target != target_of(func):
             # A decorator above @task, or a method found through a subclass: the stored name is what the caller used.
             func = import_target(record.target) or func
         return definition, func, args, kwargs
+
+    def digest(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """Return the same short text for the same arguments.
+
+        Raises:
+            TaskArgumentError: If an argument cannot be stored.
+        """
+        return self._cipher.digest(self._encode(func, args, kwargs))
 
     def _encode(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         text = payload.encode(func, args, kwargs, serializer=self._serializer)

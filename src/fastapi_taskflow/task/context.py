@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi_taskflow import clock
 from fastapi_taskflow.task.outcome import storable_text
@@ -12,7 +13,7 @@ from fastapi_taskflow.task.progress import Progress, progress_of
 from fastapi_taskflow.task.record import LogEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from fastapi_taskflow.task.record import TaskRecord
 
@@ -20,6 +21,16 @@ MAX_LOG_CHARS = 8_192
 MAX_LOG_ENTRIES = 1_000
 
 logger = logging.getLogger("fastapi_taskflow.task")
+
+
+class LineRules(Protocol):
+    """What is done with lines beside keeping them."""
+
+    def fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the further fields of a line as they may be shown."""
+
+    def stored(self, line: LogEntry) -> LogEntry:
+        """Return a line as it is stored."""
 
 
 class TaskContext:
@@ -38,8 +49,23 @@ class TaskContext:
     """
 
     __slots__ = (
-        "_cancel_requested", "_cancel_seen", "_dropped_logs", "_logs", "_on_log", "_on_progress", "_record", "attempt",
-        "func_name", "idempotency_key", "max_attempts", "progress", "span_id", "tags", "task_id", "trace_id",
+        "_cancel_requested",
+        "_cancel_seen",
+        "_dropped_logs",
+        "_lines",
+        "_logs",
+        "_on_log",
+        "_on_progress",
+        "_record",
+        "attempt",
+        "func_name",
+        "idempotency_key",
+        "max_attempts",
+        "progress",
+        "span_id",
+        "tags",
+        "task_id",
+        "trace_id",
     )  # fmt: skip
 
     def __init__(
@@ -48,8 +74,10 @@ class TaskContext:
         *,
         on_log: Callable[[LogEntry], None] | None = None,
         on_progress: Callable[[], None] | None = None,
+        lines: LineRules | None = None,
     ) -> None:
         self._record = record
+        self._lines = lines
         self.task_id = record.task_id
         self.func_name = record.func_name
         self.attempt = record.attempt
@@ -119,8 +147,10 @@ class TaskContext:
             entry: The line.
             number: Its level as the standard library numbers it, where that is at hand.
         """
+        if entry.extra and self._lines is not None:
+            entry = replace(entry, extra=self._lines.fields(entry.extra))
         if len(self._logs) < MAX_LOG_ENTRIES:
-            self._logs.append(entry)
+            self._logs.append(entry if self._lines is None else self._lines.stored(entry))
         elif not self._dropped_logs:
             self._dropped_logs = 1
             note = f"more than {MAX_LOG_ENTRIES} lines: further ones go to the log file and logging only"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -266,17 +265,15 @@ def keyed_task_id(func_name: str, idempotency_key: str) -> str:
     return str(uuid.uuid5(KEY_NAMESPACE, json.dumps((func_name, idempotency_key))))
 
 
-def windowed_key(key: str | None, payload: str | None, *, seconds: float, now: float) -> str:
+def windowed_key(same: str, *, seconds: float, now: float) -> str:
     """Return the key that is the same for all calls of one window.
 
     Windows follow each other from the Unix epoch on, as in River: the key alone says which one is meant, and no
     instance has to ask what the others have added.
 
     Args:
-        key: What makes two calls the same; None for the arguments.
-        payload: The arguments as stored text.
+        same: What makes two calls the same.
         seconds: The length of a window.
         now: Seconds since the Unix epoch.
     """
-    same = key if key is not None else "args:" + hashlib.sha256((payload or "").encode("utf-8", "replace")).hexdigest()
     return f"{same}@{seconds:g}s/{int(now // seconds)}"

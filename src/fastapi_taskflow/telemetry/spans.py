@@ -11,7 +11,7 @@ from fastapi_taskflow.task.outcome import storable_text
 from fastapi_taskflow.task.record import SpanFact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import SpanContext, TracerProvider
@@ -56,11 +56,18 @@ class SpanCapture:
         max_spans: Spans kept of one attempt.
         max_attributes: Attributes kept of one span.
         max_chars: Characters kept of a name or a value.
+        redact: Returns attributes as they may be shown; None leaves them as they are.
     """
 
     def __init__(
-        self, *, max_spans: int = MAX_SPANS, max_attributes: int = MAX_ATTRIBUTES, max_chars: int = MAX_CHARS
+        self,
+        *,
+        max_spans: int = MAX_SPANS,
+        max_attributes: int = MAX_ATTRIBUTES,
+        max_chars: int = MAX_CHARS,
+        redact: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
+        self._redact = redact
         self._max_spans = max_spans
         self._max_attributes = max_attributes
         self._max_chars = max_chars
@@ -155,6 +162,8 @@ class SpanCapture:
 
     def _bounded(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         kept: dict[str, Any] = {}
+        if self._redact is not None:
+            attributes = self._redact(attributes)
         for key, value in attributes.items():
             if len(kept) >= self._max_attributes:
                 break

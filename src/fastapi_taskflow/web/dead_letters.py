@@ -6,28 +6,36 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.responses import Response
 
 from fastapi_taskflow import clock
 from fastapi_taskflow.store import Selection
-from fastapi_taskflow.task.record import DEAD
 from fastapi_taskflow.web.answers import json_answer, page_answer, problems
 from fastapi_taskflow.web.parts import Parts
-from fastapi_taskflow.web.queries import ListQuery, fetch, parse_instant, plain_text, unprocessable
+from fastapi_taskflow.web.queries import INSTANT_FORMS, ListQuery, fetch, parse_instant, plain_text, unprocessable
 from fastapi_taskflow.web.schemas import SafeJSONResponse
 from fastapi_taskflow.web.shapes import Started
-from fastapi_taskflow.web.tasks import next_link, shown
+from fastapi_taskflow.web.tasks import found, next_link, shown
 
 if TYPE_CHECKING:
     from fastapi_taskflow.web.parts import AdminParts
 
 router = APIRouter()
 
-Text = Annotated[str | None, Field(max_length=512)]
+Text = Annotated[
+    str | None,
+    Field(max_length=512),
+    WithJsonSchema({"anyOf": [{"type": "string", "maxLength": 512, "pattern": r"[^\s\u0000]"}, {"type": "null"}]}),
+]
+Instant = Annotated[
+    str | None,
+    Field(max_length=64),
+    WithJsonSchema({"anyOf": [*INSTANT_FORMS, {"type": "null"}]}),
+]
 STARTED: Final = {
     **json_answer(Started, "The job that does it has begun; its progress is that of its task", status=202),
-    **problems(422, 503),
+    **problems(400, 422, 503),
 }
 
 
@@ -40,16 +48,13 @@ class Chosen(BaseModel):
     queue: Text = None
     tag: Text = None
     q: Text = None
-    since: Annotated[str | None, Field(max_length=64)] = None
-    until: Annotated[str | None, Field(max_length=64)] = None
+    since: Instant = None
+    until: Instant = None
 
 
 @router.get("/dead-letters", response_class=Response, responses={**page_answer(), **problems(422, 503)})
 async def dead_letters(request: Request, parts: Parts, query: ListQuery) -> Response:
     """Return one page of the tasks that failed or were interrupted, and were neither retried nor discarded."""
-    if query.statuses - DEAD:
-        message = "status: dead letters are failed or interrupted"
-        raise unprocessable(message)
     page = await fetch(parts.journal, replace(query, dead=True))
     headers = next_link(request, page.next_cursor)
     return SafeJSONResponse([shown(parts, record) for record in page.records], headers=headers)
@@ -88,5 +93,5 @@ async def _started(parts: AdminParts, verb: Literal["retry", "discard"], chosen:
         since=parse_instant("since", _given("since", chosen.since), now=now),
         until=parse_instant("until", _given("until", chosen.until), now=now),
     )
-    record = await parts.bulk.begin(verb, selection)
+    record = await found(parts, (await parts.bulk.begin(verb, selection)).task_id)
     return SafeJSONResponse({"task_id": record.task_id, "task": shown(parts, record)}, 202)

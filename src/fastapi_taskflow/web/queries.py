@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from fastapi import Depends, HTTPException, Query
 from pydantic import WithJsonSchema
+from pydantic.config import JsonDict
 
 from fastapi_taskflow import clock
 from fastapi_taskflow.store import TaskQuery
@@ -23,15 +24,19 @@ _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.
 _RELATIVE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhdw])", re.ASCII)
 _STATUS: Final = "|".join(TaskStatus)
 
+INSTANT_FORMS: Final[list[JsonDict]] = [
+    {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,6})?[smhdw]$"},
+    {"type": "string", "format": "date-time"},
+    {"type": "string", "format": "date"},
+]
+"""What `parse_instant` reads, as JSON Schema has it."""
 InstantText = Annotated[
     str | None,
     Query(max_length=64, description="`15m`, `2h`, `7d` ago, or an ISO 8601 date; one without an offset is UTC"),
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,6})?[smhdw]$"},
-                {"type": "string", "format": "date-time"},
-                {"type": "string", "format": "date"},
+                *INSTANT_FORMS,
                 {"type": "string", "maxLength": 0},
             ]
         }
