@@ -30,6 +30,7 @@ from fastapi_taskflow.task.once import ScheduledOnce
 from fastapi_taskflow.task.payload import CloudpickleSerializer, PickleSerializer, Serializer
 from fastapi_taskflow.task.queue import QueueConfig
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus
+from fastapi_taskflow.task.step import Step, chain, previous_result, step
 from fastapi_taskflow.telemetry.logs import FileLogger, InMemoryLogger, StdoutLogger
 from fastapi_taskflow.telemetry.task_observer import LifecycleEvent, LogEvent, TaskObserver
 from fastapi_taskflow.web.auth.backend import TaskAuthBackend
@@ -57,6 +58,7 @@ __all__ = [
     "Serializer",
     "Snooze",
     "StdoutLogger",
+    "Step",
     "StoreError",
     "StoreUnavailableError",
     "TaskAdmin",
@@ -74,8 +76,11 @@ __all__ = [
     "TaskflowError",
     "WaitTimeoutError",
     "__version__",
+    "chain",
     "get_task_context",
     "hash_password",
+    "previous_result",
+    "step",
     "task_log",
     "task_progress",
 ]

@@ -19,6 +19,7 @@ from fastapi_taskflow.entry import Entry
 from fastapi_taskflow.errors import ConfigurationError, StoreUnavailableError
 from fastapi_taskflow.task.placing import placed
 from fastapi_taskflow.task.queue import DEFAULT
+from fastapi_taskflow.task.step import Step, whole_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from fastapi_taskflow.dispatcher import Dispatcher
+    from fastapi_taskflow.task.step import Steps
     from fastapi_taskflow.transaction import CarriedTask
 
 logger = logging.getLogger("fastapi_taskflow.background")
@@ -70,7 +72,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
 
     def add_task(  # type: ignore[override]
         self,
-        func: Callable[..., Any],
+        func: Callable[..., Any] | Step,
         /,
         *args: Any,
         tags: Sequence[str] = (),
@@ -84,12 +86,14 @@ class ManagedBackgroundTasks(BackgroundTasks):
         deadline: datetime | None = None,
         unique_for: float | timedelta | None = None,
         eager: bool = False,
+        on_success: Steps = None,
+        on_failure: Steps = None,
         **kwargs: Any,
     ) -> str:
         """Add ``func(*args, **kwargs)`` as a task, and return its id.
 
         Args:
-            func: A function, sync or async, decorated or not.
+            func: A function, sync or async, decorated or not; or a `step`, such as a `chain`, with its own arguments.
             *args: Its positional arguments.
             tags: Labels to find it by.
             idempotency_key: At most one task of this function with this key is ever stored; for a second one the first
@@ -105,6 +109,8 @@ class ManagedBackgroundTasks(BackgroundTasks):
             unique_for: Seconds, or a ``timedelta``: within each window of that length a task with the same arguments
                 (or the same ``idempotency_key``) exists once. Windows follow each other from the Unix epoch on.
             eager: Start it as soon as it is stored, before the response.
+            on_success: What is added when it has succeeded: a `step`, or several.
+            on_failure: What is added when it has failed for good.
             **kwargs: Its keyword arguments.
 
         Raises:
@@ -130,7 +136,11 @@ class ManagedBackgroundTasks(BackgroundTasks):
             unique_for=unique_for,
             eager=eager,
         )
-        entry = self._dispatcher.prepare(func, args, kwargs, placing)
+        if on_success is None and on_failure is None and not isinstance(func, Step):
+            entry = self._dispatcher.prepare(func, args, kwargs, placing)
+        else:
+            whole = whole_step(func, args, kwargs, on_success, on_failure)
+            entry = self._dispatcher.prepare_step(whole, placing)
         record = entry.record
         in_order = record.queue == DEFAULT and not record.priority and not eager
         if carrier is not None:

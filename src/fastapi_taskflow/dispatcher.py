@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import inspect
 import logging
 import time
@@ -21,7 +22,8 @@ from fastapi_taskflow.errors import (
 from fastapi_taskflow.task import lifecycle
 from fastapi_taskflow.task.arguments import require_callable
 from fastapi_taskflow.task.event import EventKind, TaskEvent
-from fastapi_taskflow.task.placing import AS_DEFINED, Placing
+from fastapi_taskflow.task.follow import follow_text, waits_for_group
+from fastapi_taskflow.task.placing import AS_DEFINED, Placing, placed
 from fastapi_taskflow.task.portable import carried
 from fastapi_taskflow.task.record import (
     DEAD,
@@ -34,6 +36,7 @@ from fastapi_taskflow.task.record import (
     windowed_key,
 )
 from fastapi_taskflow.task.registry import split_call
+from fastapi_taskflow.task.step import Step, awaits_result
 from fastapi_taskflow.transaction import Transactions
 
 if TYPE_CHECKING:
@@ -63,6 +66,9 @@ ELSEWHERE_POLL: Final = 0.1
 CROWDED: Final = 1_000
 """Waiting changes at which even a store that keeps nothing is waited for: whoever adds tasks in a loop is slowed."""
 
+OF_STEPS: Final = ("tags", "queue", "priority", "run_at", "expires_at")
+"""Options that a step can have of its own."""
+
 LIMITED_SOURCES: Final = frozenset({"request", "manual"})
 """Where tasks come from that a full queue refuses: whoever adds them can try again."""
 
@@ -83,6 +89,7 @@ class Dispatcher:
     Attributes:
         owner: The id of this instance, new with each start.
         transactions: Takes what is added within a transaction of the user's.
+        hold: Takes callbacks that wait for their group.
     """
 
     def __init__(
@@ -99,6 +106,7 @@ class Dispatcher:
     ) -> None:
         self.engine = engine
         self.owner = ""
+        self.hold: Callable[[Entry], None] = engine.submit
         self.transactions = Transactions(journal, engine, expiry, lambda: self.owner)
         self._journal = journal
         self._registry = registry
@@ -135,6 +143,7 @@ class Dispatcher:
         *,
         source: str = "request",
         definition: TaskDefinition | None = None,
+        after: TaskRecord | None = None,
     ) -> Entry:
         """Make the entry of a new task, with its send span. Does no I/O and may be called in any thread.
 
@@ -145,6 +154,7 @@ class Dispatcher:
             placing: The options of the call.
             source: As in the record.
             definition: The definition, where ``func`` has several.
+            after: The task that it follows.
 
         Raises:
             TaskArgumentError: If an argument cannot be stored.
@@ -174,12 +184,35 @@ class Dispatcher:
             # Before the send span is made, which would tell of a task that never was.
             self.engine.require_room(definition.queue if placing.queue is None else placing.queue)
         record = self._pending(
-            definition, task_id, placing, source=source, link=None, idempotency_key=key, payload=text, target=target
-        )
+            definition, task_id, placing, source=source, link=None, idempotency_key=key, payload=text, target=target,
+            after=after,
+        )  # fmt: skip
         entry = Entry(record, definition, func, args, kwargs)
         if limited:
             self.engine.reserve(entry)
         return entry
+
+    def prepare_step(self, step: Step, placing: Placing = AS_DEFINED, *, source: str = "request") -> Entry:
+        """Make the entry of a step that nothing goes before, with all that follows it; see `prepare`.
+
+        Args:
+            step: The call.
+            placing: The options of the call. The step's own, where it has them, come before these.
+            source: As in the record.
+
+        Raises:
+            TaskArgumentError: If an argument of it, or of a step that follows, cannot be stored.
+            ConfigurationError: If it waits for a result.
+            QueueFullError: If as many tasks wait in its queue as may.
+        """
+        if step.awaits_result:
+            msg = f"{step.func!r} is to get previous_result, but nothing goes before it"
+            raise ConfigurationError(msg)
+        own = placed(**step.options)
+        changes = {name: getattr(own, name) for name in OF_STEPS if getattr(own, name) not in (None, ())}
+        follow = follow_text(step.on_success, step.on_failure, self._registry, self._calls)
+        placing = dataclasses.replace(placing, **changes, follow=follow)
+        return self.prepare(step.func, step.args, dict(step.kwargs), placing, source=source)
 
     def _pending(
         self,
@@ -193,12 +226,15 @@ class Dispatcher:
         target: str | None,
         idempotency_key: str | None = None,
         retry_of: str | None = None,
+        after: TaskRecord | None = None,
     ) -> TaskRecord:
         """Return the record of a new task, with its send span; ``link``: the traceparent that a new trace links to."""
         queue = definition.queue if placing.queue is None else placing.queue
         priority = definition.priority if placing.priority is None else placing.priority
         try:
-            span = self._tracing.send(definition, task_id, queue=queue, source=source, priority=priority, link=link)
+            span = self._tracing.send(
+                definition, task_id, queue=queue, source=source, priority=priority, link=link, after=after
+            )
         except Exception:
             logger.exception("the send span of task %s could not be made", task_id)
             span = None
@@ -348,8 +384,15 @@ class Dispatcher:
         """
         await self.admit([entry])
         if entry.admitted:
-            self.engine.submit(entry)
+            self.start(entry)
         return entry.record.task_id
+
+    def start(self, entry: Entry) -> None:
+        """Have an admitted task run: at once, when it is due, or when the group that it waits for has ended."""
+        if entry.record.follow is not None and waits_for_group(entry.record):
+            self.hold(entry)
+        else:
+            self.engine.submit(entry)
 
     async def turn_away(self, entry: Entry, reason: str) -> None:
         """Have a new task stored that does not run, as ``rejected``; nothing happens if its key is taken.
@@ -394,6 +437,32 @@ class Dispatcher:
         if entry is not None and not entry.lost:
             self._accept([entry])
             self.engine.submit(entry)
+
+    def add_after(self, parent: Entry, children: Sequence[Entry]) -> None:
+        """Add what follows a task that has ended, in the batch of that one's last record: both are stored or neither.
+
+        Call it in the same turn as the journal gets that record.
+        """
+        fresh = [child for child in children if child.record.task_id not in self._journal.live]
+        if fresh:
+            self._journal.take(fresh)
+            self.engine.spawn(self._begin_after(parent, fresh, self._journal.next_commit()))
+
+    async def _begin_after(self, parent: Entry, children: Sequence[Entry], commit: Commit) -> None:
+        await commit.wait()
+        for child in children:
+            if child.lost:
+                continue
+            if parent.lost and not child.record.finished:
+                # Somebody else has the parent, and adds what follows that one's own attempt.
+                reason = f"task {parent.record.task_id}, which it follows, was taken over by another instance"
+                child.record = lifecycle.reject(child.record, at=clock.now(), reason=reason)
+                self._journal.append(child, child.record)
+            self._accept([child])
+            if child.record.finished:
+                self._journal.publish(TaskEvent(EventKind.FINISHED, child.record, clock.now()))
+            else:
+                self.start(child)
 
     # -- by hand -----------------------------------------------------------------------------------------------------
 
@@ -531,12 +600,24 @@ class Dispatcher:
         else:
             msg = f"task {old.task_id} cannot be retried: its arguments were not kept"
             raise InvalidTransitionError(msg)
+        if awaits_result(args, kwargs) and not waits_for_group(old):
+            msg = (
+                f"task {old.task_id} cannot be retried: it needs a result that could not be kept; retry what it follows"
+            )
+            raise InvalidTransitionError(msg)
         self.engine.require_room(old.queue)
         record = self._pending(
             definition,
             # The same for all who retry this version of it: the store takes one.
             keyed_task_id(old.task_id, f"retry of version {old.version}"),
-            Placing(tags=old.tags, queue=old.queue, priority=old.priority),
+            Placing(
+                tags=old.tags,
+                queue=old.queue,
+                priority=old.priority,
+                parent_id=old.parent_id,
+                group_id=old.group_id,
+                follow=old.follow,
+            ),
             source="retry",
             link=old.traceparent,
             payload=old.payload,

@@ -161,6 +161,10 @@ class Journal:
             StoreUnavailableError: If too many changes wait already.
         """
         self.require_room()
+        self.take(entries)
+
+    def take(self, entries: Iterable[Entry]) -> None:
+        """Take new entries in whatever waits: what follows a task must not be refused when that one ends."""
         for entry in entries:
             task_id = entry.record.task_id
             self.live[task_id] = entry

@@ -24,6 +24,7 @@ from fastapi_taskflow.executors.coroutine import CoroutineExecutor
 from fastapi_taskflow.executors.process import ProcessExecutor
 from fastapi_taskflow.executors.thread import ThreadExecutor
 from fastapi_taskflow.expiry import Expiry
+from fastapi_taskflow.following import Following
 from fastapi_taskflow.injection import Installation, RequestTasks
 from fastapi_taskflow.journal import Journal
 from fastapi_taskflow.kept_calls import KeptCalls
@@ -52,6 +53,7 @@ from fastapi_taskflow.task.queue import checked_queues
 from fastapi_taskflow.task.redaction import Redaction
 from fastapi_taskflow.task.registry import Registry
 from fastapi_taskflow.task.schedule import Schedule, Schedules, checked_schedule, refuse_unfit
+from fastapi_taskflow.task.step import Step, whole_step
 from fastapi_taskflow.telemetry.logs import FileLogger
 from fastapi_taskflow.telemetry.metrics import OtelMetrics
 from fastapi_taskflow.telemetry.prometheus import PrometheusMetrics
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.task.queue import QueueConfig
     from fastapi_taskflow.task.record import TaskRecord
     from fastapi_taskflow.task.schedule import Misfire, Overlap
+    from fastapi_taskflow.task.step import Steps
     from fastapi_taskflow.telemetry.task_observer import TaskObserver
 
     P = ParamSpec("P")
@@ -262,6 +265,7 @@ class TaskManager:
             kept=kept,
             commit_timeout=commit_timeout,
         )
+        following = Following(self.dispatcher, calls)
         self.bulk = BulkJobs(self.dispatcher, self.journal, self.registry)
         threads = ThreadExecutor(self.settings.max_sync_threads)
         processes = ProcessExecutor(self.settings.max_process_workers, self.settings.process_max_tasks)
@@ -273,6 +277,7 @@ class TaskManager:
             expiry=expiry,
             kept=kept,
             surroundings=self.surroundings,
+            followed=following.ended,
             see_through=engine.spawn,
             result_text=self._results.text_of,
             lines=Lines(redaction, cipher if encrypt_logs else None) if redaction.active or encrypt_logs else None,
@@ -291,6 +296,7 @@ class TaskManager:
             self.registry,
             calls,
             expiry,
+            following,
             self.scheduler,
             turns,
             self.one_offs,
@@ -506,7 +512,7 @@ class TaskManager:
 
     async def enqueue(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., Any] | Step,
         /,
         *args: Any,
         tags: Sequence[str] = (),
@@ -519,12 +525,14 @@ class TaskManager:
         expires: float | timedelta | None = None,
         deadline: datetime | None = None,
         unique_for: float | timedelta | None = None,
+        on_success: Steps = None,
+        on_failure: Steps = None,
         **kwargs: Any,
     ) -> str:
         """Add ``func(*args, **kwargs)`` as a task from outside of a request; return its id once it is stored.
 
         Args:
-            func: A function, sync or async, decorated or not.
+            func: A function, sync or async, decorated or not; or a `step`, such as a `chain`, with its own arguments.
             *args: Its positional arguments.
             tags: Labels to find it by.
             idempotency_key: At most one task of this function with this key is ever stored.
@@ -538,6 +546,8 @@ class TaskManager:
             deadline: The same as a time, with a time zone.
             unique_for: Seconds, or a ``timedelta``: within each window of that length a task with the same arguments
                 (or the same ``idempotency_key``) exists once. Windows follow each other from the Unix epoch on.
+            on_success: What is added when it has succeeded: a `step`, or several.
+            on_failure: What is added when it has failed for good.
             **kwargs: Its keyword arguments.
 
         Raises:
@@ -562,7 +572,11 @@ class TaskManager:
             deadline=deadline,
             unique_for=unique_for,
         )
-        entry = dispatcher.prepare(func, args, kwargs, placing, source="manual")
+        if on_success is None and on_failure is None and not isinstance(func, Step):
+            entry = dispatcher.prepare(func, args, kwargs, placing, source="manual")
+        else:
+            whole = whole_step(func, args, kwargs, on_success, on_failure)
+            entry = dispatcher.prepare_step(whole, placing, source="manual")
         if carrier is not None:
             return await dispatcher.transactions.enqueue(entry, carrier)
         return await dispatcher.enqueue(entry)

@@ -63,6 +63,7 @@ class Tracing(Protocol):
         source: str,
         priority: int,
         link: str | None = None,
+        after: TaskRecord | None = None,
     ) -> SendSpan | None:
         """Make the send span below the current one; return its context, or None if there is no trace at all.
 
@@ -73,6 +74,7 @@ class Tracing(Protocol):
             source: Its source, as in the record.
             priority: Its priority.
             link: A traceparent. If given, the span begins a new trace that is linked to this one.
+            after: The task that the new one follows. If given, the span is below that one's last attempt.
         """
 
     def process(

@@ -53,6 +53,7 @@ class Runner:
         expiry: Ends what may not start any more.
         kept: Keeps the calls of tasks that have ended.
         surroundings: What is around each call.
+        followed: Told of a task with follow-ups that has ended, and of what it returned, before it is written.
         see_through: Runs what is left of an attempt, so that the shutdown waits for it.
         lines: What is done with the lines of tasks; None for nothing.
         result_text: Returns what a task returned as stored text, or None if it is not to be kept.
@@ -71,6 +72,7 @@ class Runner:
         expiry: Expiry,
         kept: KeptCalls,
         surroundings: Surroundings,
+        followed: Callable[[Entry, Any], None],
         see_through: Callable[[Coroutine[Any, Any, None]], None],
         result_text: Callable[[TaskDefinition, TaskContext, Any], str | None],
         lines: LineRules | None = None,
@@ -83,6 +85,7 @@ class Runner:
         self._expiry = expiry
         self._kept = kept
         self._surroundings = surroundings
+        self._followed = followed
         self._see_through = see_through
         self._result_text = result_text
         self._lines = lines
@@ -231,6 +234,8 @@ class Runner:
                 record = record.evolve(spans=(*record.spans, *spans))
         entry.context = None
         self._journal.append(entry, record)
+        if record.follow is not None and record.finished:
+            self._followed(entry, ending.value)
         kind = EventKind.FINISHED if record.finished else EventKind.RETRIED
         self._journal.publish(TaskEvent(kind, record, now, sampled=sampled))
         if record.finished:

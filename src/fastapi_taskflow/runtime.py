@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.dispatcher import Dispatcher
     from fastapi_taskflow.engine import Engine
     from fastapi_taskflow.expiry import Expiry
+    from fastapi_taskflow.following import Following
     from fastapi_taskflow.journal import Journal
     from fastapi_taskflow.lease import Lease
     from fastapi_taskflow.runner import Runner
@@ -72,6 +73,7 @@ class Runtime:
         registry: The known functions.
         calls: Restores calls.
         expiry: Ends what may not start any more.
+        following: Adds what follows a task.
         scheduler: Adds the tasks of schedules.
         turns: Has some of them wait for each other.
         one_offs: Adds and replaces tasks that run once.
@@ -98,6 +100,7 @@ class Runtime:
         registry: Registry,
         calls: Calls,
         expiry: Expiry,
+        following: Following,
         scheduler: Scheduler,
         turns: Turns,
         one_offs: OneOffs,
@@ -116,6 +119,7 @@ class Runtime:
         self._registry = registry
         self._calls = calls
         self._expiry = expiry
+        self._following = following
         self._scheduler = scheduler
         self._turns = turns
         self._one_offs = one_offs
@@ -235,7 +239,7 @@ class Runtime:
         self._numbers = HostNumbers(store, self._metrics, me)
         await self._numbers.start()
         recovery = Recovery(
-            store, self._journal, self._engine, self._registry, self._calls, self._expiry, self._turns,
+            store, self._journal, self._engine, self._registry, self._calls, self._expiry, self._following, self._turns,
             settings=settings, liveness=liveness, lease=self._lease, me=me,
         )  # fmt: skip
         self._services = [recovery, Inbox(store, self._dispatcher, me)]

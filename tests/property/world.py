@@ -13,6 +13,7 @@ from fastapi_taskflow.engines.local import LocalEngine
 from fastapi_taskflow.errors import InvalidTransitionError, StoreUnavailableError
 from fastapi_taskflow.executors.coroutine import CoroutineExecutor
 from fastapi_taskflow.expiry import Expiry
+from fastapi_taskflow.following import Following
 from fastapi_taskflow.journal import Journal
 from fastapi_taskflow.kept_calls import KeptCalls
 from fastapi_taskflow.lease import Lease
@@ -119,6 +120,7 @@ class Process:
         self.runner = Runner(
             self.journal, tracing, lease=self.lease, executors={"async": CoroutineExecutor()},
             expiry=expiry, kept=kept, surroundings=Surroundings(Dependencies(dict)), see_through=self.engine.spawn,
+            followed=Following(self.dispatcher, calls).ended,
             result_text=Results(1_000).text_of,
         )  # fmt: skip
         self.dispatcher.owner = self.runner.owner = name
@@ -132,7 +134,7 @@ class Process:
             seconds=LEASE,
         )
         self.recovery = Recovery(
-            self.line, self.journal, self.engine, registry, calls, expiry,
+            self.line, self.journal, self.engine, registry, calls, expiry, Following(self.dispatcher, calls),
             Turns(Schedules(), self.journal, self.engine.submit),
             settings=SETTINGS, liveness=liveness, lease=self.lease, me=self.me,
         )  # fmt: skip

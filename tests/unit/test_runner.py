@@ -99,6 +99,7 @@ class Bench:
         self.kept = KeptCalls()
         self.expiry = Expiry(self.journal, self.kept)
         self.engine = LocalEngine(None)
+        self.followed: list[tuple[str, Any]] = []
         self.runner = Runner(
             self.journal,
             self.tracing,
@@ -107,6 +108,7 @@ class Bench:
             expiry=self.expiry,
             kept=self.kept,
             surroundings=Surroundings(Dependencies(dict)),
+            followed=lambda entry, value: self.followed.append((entry.record.task_id, value)),
             see_through=self.engine.spawn,
             result_text=Results(1_000).text_of,
         )

@@ -21,6 +21,7 @@ from fastapi_taskflow.task.record import TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Protocol
 
     from fastapi_taskflow.engine import Engine
     from fastapi_taskflow.expiry import Expiry
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
     from fastapi_taskflow.task.definition import TaskDefinition
     from fastapi_taskflow.task.record import TaskRecord
     from fastapi_taskflow.task.registry import Registry
+
+    class Followers(Protocol):
+        """Adds what follows a task."""
+
+        def ended(self, entry: Entry, value: Any = None) -> None:
+            """Do so, in the turn in which the journal gets its last record."""
+
 
 logger = logging.getLogger("fastapi_taskflow.recovery")
 
@@ -60,6 +68,7 @@ class Recovery:
         registry: Registry,
         calls: Calls,
         expiry: Expiry,
+        following: Followers,
         turns: Turns,
         *,
         settings: Settings,
@@ -73,6 +82,7 @@ class Recovery:
         self._registry = registry
         self._calls = calls
         self._expiry = expiry
+        self._following = following
         self._turns = turns
         self._settings = settings
         self._liveness = liveness
@@ -157,6 +167,8 @@ class Recovery:
         for entry in entries:
             self._journal.live[entry.record.task_id] = entry
             self._journal.append(entry, entry.record)
+            if entry.record.finished and entry.record.follow is not None:
+                self._following.ended(entry)
         if entries:
             await self._journal.next_commit().wait()
         ours = [entry for entry in entries if not entry.lost]
@@ -200,8 +212,8 @@ class Recovery:
     def _runs_again(self, record: TaskRecord, definition: TaskDefinition | None) -> bool:
         if record.status is TaskStatus.RUNNING:
             return record.requeue_on_interrupt
-        if record.run_at is not None or record.schedule is not None:
-            # It was to run later from the first: a retry, a delayed or a scheduled task.
+        if record.run_at is not None or record.schedule is not None or record.parent_id is not None:
+            # It was to run later from the first: a retry, a delayed or a scheduled task, or one that follows another.
             return True
         if self._engine.is_paused(record.queue):
             # An operator holds it back, so that its process stopped is no reason to give it up.

@@ -17,6 +17,7 @@ from fastapi_taskflow.telemetry.traceparent import parse, to_traceparent, to_tra
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from opentelemetry.context import Context
     from opentelemetry.trace import Tracer, TracerProvider
 
     from fastapi_taskflow.task.definition import TaskDefinition
@@ -83,16 +84,19 @@ class OtelTracing:
         source: str,
         priority: int,
         link: str | None = None,
+        after: TaskRecord | None = None,
     ) -> SendContext | None:
         """Make the send span below the current one and return its context; see `Tracing.send`."""
         tracer = self._current_tracer()
         new_trace = link is not None or source in NEW_TRACE_SOURCES
         if tracer is None:
+            if after is not None:
+                return SendContext(after.traceparent, after.tracestate) if after.traceparent else None
             return None if new_trace else _passed_on()
         linked = parse(link)
         span = tracer.start_span(
             names.span_name(names.SEND, definition.name),
-            context=trace.set_span_in_context(INVALID_SPAN) if new_trace else None,
+            context=self._around(new_trace, after),
             kind=SpanKind.PRODUCER,
             attributes={
                 names.MESSAGING_SYSTEM: names.SYSTEM,
@@ -110,6 +114,13 @@ class OtelTracing:
         context = span.get_span_context()
         span.end()
         return SendContext(to_traceparent(context), to_tracestate(context)) if context.is_valid else None
+
+    def _around(self, new_trace: bool, after: TaskRecord | None) -> Context | None:  # noqa: FBT001 - read above
+        if after is not None:
+            sent = parse(after.traceparent, after.tracestate)
+            last = self._previous(after, sent) or sent
+            return trace.set_span_in_context(INVALID_SPAN if last is None else NonRecordingSpan(last))
+        return trace.set_span_in_context(INVALID_SPAN) if new_trace else None
 
     def process(
         self, definition: TaskDefinition, record: TaskRecord, *, attempt: int, queue_wait: float

@@ -31,6 +31,7 @@ from fastapi_taskflow.task.schedule import Schedules
 from tests.unit.fakes import RecordingObserver, RecordingStore, make_entry
 
 if TYPE_CHECKING:
+    from fastapi_taskflow.entry import Entry
     from collections.abc import Mapping, Sequence
 
 ran: list[str] = []
@@ -99,6 +100,7 @@ class Sweeper:
         self.store = store
         self.told = RecordingObserver()
         self.started: list[Any] = []
+        self.followed: list[tuple[str, Any]] = []
         self.engine = LocalEngine(None)
         self.me = this_instance()
         self.lease = Lease(15.0)
@@ -110,9 +112,13 @@ class Sweeper:
         self.journal = Journal(store, [self.told], max_backlog=100)  # type: ignore[arg-type]
         self.recovery = Recovery(
             store, self.journal, self.engine, registry, Calls(registry),  # type: ignore[arg-type]
-            Expiry(self.journal, KeptCalls()), Turns(Schedules(), self.journal, self.engine.submit),
+            Expiry(self.journal, KeptCalls()), self, Turns(Schedules(), self.journal, self.engine.submit),
             settings=settings or Settings(), liveness=Liveness(self.me, 15.0), lease=self.lease, me=self.me,
         )  # fmt: skip
+
+    def ended(self, entry: Entry, value: Any = None) -> None:
+        """Be told of a task that ended, in the place of what adds its follow-ups."""
+        self.followed.append((entry.record.task_id, value))
 
     async def __aenter__(self) -> Self:
         self.journal.start()

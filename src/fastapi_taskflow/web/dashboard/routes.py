@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from fastapi_taskflow.store import TaskQuery
 from fastapi_taskflow.task.payload import display_value
 from fastapi_taskflow.task.record import DEAD, LIVE, RETRYABLE, Resolution, TaskStatus
 from fastapi_taskflow.web.answers import problems, text_answer
@@ -17,7 +18,7 @@ from fastapi_taskflow.web.dashboard.moments import moments
 from fastapi_taskflow.web.dashboard.pages import page
 from fastapi_taskflow.web.dashboard.waterfall import waterfall
 from fastapi_taskflow.web.metrics import metrics_json
-from fastapi_taskflow.web.parts import AdminSettings, Parts
+from fastapi_taskflow.web.parts import AdminParts, AdminSettings, Parts
 from fastapi_taskflow.web.paths import base_url
 from fastapi_taskflow.web.queries import ListQuery, fetch
 from fastapi_taskflow.web.tasks import found
@@ -26,13 +27,26 @@ from fastapi_taskflow.web.trace import record_attempt, timeline
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastapi_taskflow.store import TaskQuery
     from fastapi_taskflow.task.record import Attempt, LogEntry, TaskRecord
 
 router = APIRouter()
 
 SPANS_OF_TIME: Final = (("15m", "15 minutes"), ("1h", "hour"), ("24h", "24 hours"), ("7d", "7 days"))
-FILTERS: Final = ("status", "func_name", "q", "tag", "queue", "trace_id", "since", "until", "order", "limit")
+FILTERS: Final = (
+    "status",
+    "func_name",
+    "q",
+    "tag",
+    "queue",
+    "trace_id",
+    "parent_id",
+    "group_id",
+    "since",
+    "until",
+    "order",
+    "limit",
+)
+MOST_CHILDREN: Final = 10
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 NOTICES: Final = {
     "cancelled": "The task was cancelled.",
@@ -100,6 +114,7 @@ async def task_page(
             "facts_wait": None if record.start_time is None else max(0.0, record.start_time - record.ready_at),
             "moments": moments(record),
             "attempts": _attempts(record),
+            "children": await _children(parts, record),
             "chart": waterfall(timeline(record)),
             "logs": _from_level(record.logs, level),
             "log_total": len(record.logs),
@@ -115,6 +130,14 @@ async def task_page(
             "notice": _notice(request),
         },
     )
+
+
+async def _children(parts: AdminParts, record: TaskRecord) -> Sequence[TaskRecord]:
+    """Return what follows a task; one without follow-ups has none."""
+    if record.follow is None:
+        return ()
+    query = TaskQuery(parent_id=record.task_id, oldest_first=True, limit=MOST_CHILDREN)
+    return (await parts.journal.list(query)).records
 
 
 def _notice(request: Request) -> str | None:
