@@ -31,8 +31,9 @@ from fastapi_taskflow.task.schedule import Schedules
 from tests.unit.fakes import RecordingObserver, RecordingStore, make_entry
 
 if TYPE_CHECKING:
-    from fastapi_taskflow.entry import Entry
     from collections.abc import Mapping, Sequence
+
+    from fastapi_taskflow.entry import Entry
 
 ran: list[str] = []
 
