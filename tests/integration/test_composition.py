@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.fernet import Fernet
 from fastapi import FastAPI
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -274,3 +275,15 @@ async def test_a_wrong_composition_is_refused_and_nothing_is_added(options: dict
         assert isinstance(long, Step)
         await ended(manager, await manager.enqueue(long), 99)
         assert ran == list(range(100))
+
+
+async def test_the_arguments_of_later_steps_are_encrypted_too(tmp_path: Path) -> None:
+    """With a key nothing in the file tells what a step will be called with."""
+    path = tmp_path / "tasks.db"
+    async with started(snapshot_db=path, encrypt_args_key=Fernet.generate_key(), encrypt_results=True) as manager:
+        first = await manager.enqueue(chain(step(double, 1), step(note, "topsecret", more=previous_result)))
+        await ended(manager, first, 1)
+    assert ran == [1, ("topsecret", 2)]
+    held = b"".join(each.read_bytes() for each in tmp_path.iterdir())
+    assert b"double" in held
+    assert b"topsecret" not in held
