@@ -66,12 +66,20 @@ class FernetCipher:
         """Return a keyed hash; see `Cipher.digest`."""
         return hmac.new(self._secret, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
-    def is_newest(self, text: str) -> bool:
-        """Tell whether stored text is encrypted with the first key."""
+    def sealed(self, text: str) -> str:
+        """Return stored text encrypted, whether it is already or not."""
+        return text if text.startswith(SEALED) else self.seal(text)
+
+    def fresh(self, text: str) -> str:
+        """Return encrypted text encrypted with the first key; other text as it is.
+
+        Raises:
+            TaskArgumentError: If it is encrypted with a key that is not among those given.
+        """
         if not text.startswith(SEALED):
-            return False
+            return text
         try:
             self._newest.decrypt(text[len(SEALED) :].encode())
         except self._invalid:
-            return False
-        return True
+            return self.seal(self.open(text))
+        return text

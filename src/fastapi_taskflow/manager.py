@@ -37,6 +37,7 @@ from fastapi_taskflow.runtime import Runtime
 from fastapi_taskflow.services.bulk import BulkJobs
 from fastapi_taskflow.services.one_offs import OneOffs
 from fastapi_taskflow.services.queue_settings import QueueSettings
+from fastapi_taskflow.services.reencryption import Reencrypted, reencrypt
 from fastapi_taskflow.services.scheduler import Scheduler
 from fastapi_taskflow.services.turns import Turns
 from fastapi_taskflow.settings import Settings
@@ -200,7 +201,8 @@ class TaskManager:
         if encrypt_args_key is None and (encrypt_results or encrypt_logs):
             msg = "encrypt_results and encrypt_logs need encrypt_args_key"
             raise ConfigurationError(msg)
-        cipher: Cipher = NO_CIPHER if encrypt_args_key is None else FernetCipher(encrypt_args_key)
+        self._cipher = None if encrypt_args_key is None else FernetCipher(encrypt_args_key)
+        cipher: Cipher = self._cipher or NO_CIPHER
         redaction = Redaction(redact)
         self.store: Store = _store_from(
             snapshot_db, snapshot_backend, max_finished=max_finished, synchronous=synchronous
@@ -695,6 +697,21 @@ class TaskManager:
             NotStartedError: If the manager is not started.
         """
         return self._results.value_of(await self.wait(task_id, timeout=timeout))
+
+    async def reencrypt(self) -> Reencrypted:
+        """Encrypt all that is stored with the first of ``encrypt_args_key``, so that the others can be dropped.
+
+        Raises:
+            ConfigurationError: If there is no key.
+            NotStartedError: If the manager is not started.
+            StoreError: If the store fails. What was done stays done.
+        """
+        if self._cipher is None:
+            msg = "there is nothing to encrypt with: TaskManager(encrypt_args_key=[new, old])"
+            raise ConfigurationError(msg)
+        if self._dispatcher_or_none() is None:
+            raise NotStartedError(injection.NOT_STARTED)
+        return await reencrypt(self.store, self._cipher)
 
     async def get_tasks(self, request: Request, background_tasks: BackgroundTasks) -> ManagedBackgroundTasks:
         """Return the request's background tasks; for ``Depends(task_manager.get_tasks)``.

@@ -337,6 +337,13 @@ class Store(Protocol):
     async def forget_numbers(self, age: float) -> None:
         """Delete the metrics of hosts that have no instance, and saved none for ``age`` seconds."""
 
+    async def rewrite(self, record: TaskRecord) -> bool:
+        """Replace the texts of a stored task: arguments, result, lines and follow-ups. Nothing else of it changes.
+
+        Returns:
+            Whether the row still had this version, and so was replaced. A store that keeps no texts says no.
+        """
+
     async def get_meta(self, key: str) -> str | None:
         """Return a small setting shared by all instances, or None."""
 

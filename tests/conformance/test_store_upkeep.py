@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from fastapi_taskflow.store import OWNERLESS_GRACE, Act, Change, Instance, Store, TaskQuery
-from fastapi_taskflow.task.record import FINISHED, LIVE, TaskStatus
+from fastapi_taskflow.task.record import FINISHED, LIVE, LogEntry, TaskStatus
 from tests.conformance.conftest import Add, held
 
 S = TaskStatus
@@ -296,3 +296,19 @@ async def test_old_acts_are_pruned(store: Store) -> None:
     assert await store.prune_acts(before=3.0, limit=2) == 2
     assert await store.prune_acts(before=3.0, limit=2) == 1
     assert [each.act_id for each in await store.acts()] == ["004", "003"]
+
+
+async def test_the_texts_of_a_task_are_replaced(store: Store, add: Add) -> None:
+    """Nothing else is, and not those of a row that has changed meanwhile."""
+    (record,) = await add(payload="old", result="1", logs=(LogEntry(1.0, "info", "old"),))
+    fresh = record._replace(
+        payload="new", result="2", follow="f", logs=(LogEntry(1.0, "info", "new"),), status=S.FAILED
+    )
+    done = await store.rewrite(fresh)
+    assert done is store.persistent
+    if done:
+        found = await held(store, record.task_id)
+        assert found == fresh._replace(status=S.PENDING)
+        assert not await store.rewrite(record._replace(version=7))
+        assert not await store.rewrite(record._replace(task_id="none"))
+        assert await held(store, record.task_id) == found

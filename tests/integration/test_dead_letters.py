@@ -219,3 +219,13 @@ def test_a_job_survives_a_kill(start_server: Any, tmp_path: Path) -> None:
     assert all(each["retry_of"] for each in left)
     ran = wait_for(lambda: (tmp_path / "ran.txt").read_text().split(), lambda lines: len(set(lines)) + len(left) >= 600)
     assert len(ran) == len(set(ran))
+
+
+async def test_old_history_is_deleted_by_hand(shop: Shop) -> None:
+    """What has ended and is old enough; never what still lives."""
+    async with serving(shop.app) as client:
+        await shop.add_failed(client, 3)
+        waiting = await shop.manager.enqueue(fragile, 1, delay=3600)
+        assert (await client.delete("/tasks/history?value=1&unit=hour")).json() == {"deleted": 0, "more": False}
+        assert (await client.delete("/tasks/history?value=0&unit=min")).json() == {"deleted": 3, "more": False}
+        assert [each["task_id"] for each in (await client.get("/tasks")).json()] == [waiting]

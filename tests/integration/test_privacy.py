@@ -196,3 +196,45 @@ async def test_what_is_redacted_is_nowhere(url: str, tmp_path: Path, caplog: pyt
     ours = [span for span in exporter.get_finished_spans() if span.name != "pay"]
     assert ours
     assert all(SECRET not in str(dict(span.attributes or {})) for span in ours)
+
+
+async def test_an_old_key_can_be_dropped(url: str) -> None:
+    """Once all is encrypted with the new one, while the service runs; what nobody can read is told and left."""
+    seen[:] = [None]
+    everything = {"encrypt_results": True, "encrypt_logs": True}
+    app, manager = made(url)
+    async with serving(app) as client:
+        ids = [await manager.enqueue(charge, "plain", order=0)]
+        await until(client, ids[0], "success")
+    app, manager = made(url, encrypt_args_key=OLD, **everything)
+    async with serving(app) as client:
+        ids += [await manager.enqueue(charge, SECRET, order=number) for number in range(3)]
+        for task_id in ids:
+            await until(client, task_id, "success")
+    app, manager = made(url, encrypt_args_key=Fernet.generate_key(), **everything)
+    async with serving(app) as client:
+        lost = await manager.enqueue(charge, SECRET, order=9)
+        await until(client, lost, "success")
+    app, manager = made(url, encrypt_args_key=[NEW, OLD], **everything)
+    async with serving(app):
+        done = await manager.reencrypt()
+        assert (done.seen, done.changed, done.unreadable, done.busy) == (5, 4, 1, 0)
+        again = await manager.reencrypt()
+        assert (again.seen, again.changed, again.unreadable) == (5, 0, 1)
+        for task_id in ids:
+            assert "fernet:" in await stored(manager, task_id)
+    app, manager = made(url, encrypt_args_key=NEW, **everything)
+    async with serving(app) as client:
+        shown = [(await client.get(f"/tasks/{task_id}")).json() for task_id in ids]
+        assert [each["args"] for each in shown] == [["plain"], [SECRET], [SECRET], [SECRET]]
+        assert shown[1]["result"] == {"card": SECRET, "order": 0}
+        assert shown[1]["logs"][0]["message"] == f"charging {SECRET}"
+
+
+async def test_without_a_key_there_is_nothing_to_encrypt_with() -> None:
+    """It is told."""
+    app, manager = FastAPI(), TaskManager()
+    manager.init_app(app)
+    async with serving(app):
+        with pytest.raises(ConfigurationError, match="nothing to encrypt with"):
+            await manager.reencrypt()

@@ -86,6 +86,10 @@ class TableStore(ABC):
         now = clock.now()
         return await self._transaction(lambda db: upkeep.put_meta(db, key, value, expires_at=expires_at, now=now))
 
+    async def rewrite(self, record: TaskRecord) -> bool:
+        """Replace the texts of a stored task; see `Store.rewrite`."""
+        return await self._transaction(lambda db: upkeep.rewrite(db, record))
+
     async def set_meta(self, key: str, value: str) -> None:
         """Keep a small setting in place of an earlier one."""
         await self._transaction(lambda db: upkeep.set_meta(db, key, value))

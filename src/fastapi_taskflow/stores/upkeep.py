@@ -10,10 +10,12 @@ import sqlalchemy as sa
 from fastapi_taskflow.stores.dialects import insert
 from fastapi_taskflow.stores.durations import timed
 from fastapi_taskflow.stores.queries import prunable
+from fastapi_taskflow.stores.rows import nested_columns
 from fastapi_taskflow.stores.schema import counters, durations, instances, meta, tasks
 
 if TYPE_CHECKING:
     from fastapi_taskflow.store import Instance
+    from fastapi_taskflow.task.record import TaskRecord
 
 
 AT_ONCE: Final = 500
@@ -94,3 +96,14 @@ def set_meta(connection: sa.Connection, key: str, value: str) -> None:
 def drop_meta(connection: sa.Connection, key: str) -> bool:
     """Delete a setting; return whether there was one."""
     return connection.execute(sa.delete(meta).where(meta.c.key == key)).rowcount > 0
+
+
+def rewrite(connection: sa.Connection, record: TaskRecord) -> bool:
+    """Replace the texts of a task whose row has this version; return whether it has."""
+    texts = {"payload": record.payload, "result": record.result, "follow": record.follow}
+    statement = (
+        sa.update(tasks)
+        .where(tasks.c.task_id == record.task_id, tasks.c.version == record.version)
+        .values(**texts, logs=nested_columns(record)[1])
+    )
+    return connection.execute(statement).rowcount > 0

@@ -6,16 +6,18 @@ import csv
 import io
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
+from fastapi_taskflow import clock
 from fastapi_taskflow.task.record import FINISHED
-from fastapi_taskflow.web.answers import page_answer, problems
+from fastapi_taskflow.web.answers import json_answer, page_answer, problems
 from fastapi_taskflow.web.parts import AdminParts, Parts
 from fastapi_taskflow.web.queries import MAX_LIMIT, ListQuery, fetch, unprocessable
 from fastapi_taskflow.web.schemas import SafeJSONResponse, dump, iso
+from fastapi_taskflow.web.shapes import Deleted
 from fastapi_taskflow.web.tasks import next_link, shown
 
 if TYPE_CHECKING:
@@ -30,6 +32,31 @@ COLUMNS: Final = (
     "task_id", "func_name", "status", "queue", "source", "created_at", "start_time", "end_time", "duration", "attempt",
     "max_attempts", "error_type", "error", "tags", "trace_id",
 )  # fmt: skip
+
+
+UNITS: Final = {"min": 60.0, "hour": 3_600.0, "day": 86_400.0}
+BATCH: Final = 500
+MOST_AT_ONCE: Final = 10_000
+"""Records that one request deletes; the answer says whether there are more."""
+
+
+@router.delete(
+    "/history",
+    response_class=Response,
+    responses={**json_answer(Deleted, "How many were deleted"), **problems(422, 503)},
+)
+async def delete_history(
+    parts: Parts,
+    value: Annotated[float, Query(ge=0, le=1_000_000, allow_inf_nan=False)],
+    unit: Literal["min", "hour", "day"] = "day",
+) -> Response:
+    """Delete finished tasks that ended longer ago than that. Interrupted ones stay, as with ``retention_days``."""
+    before = clock.now() - value * UNITS[unit]
+    deleted, count = 0, BATCH
+    while count == BATCH and deleted < MOST_AT_ONCE:
+        count = await parts.store.prune(before=before, limit=BATCH)
+        deleted += count
+    return SafeJSONResponse({"deleted": deleted, "more": count == BATCH})
 
 
 @router.get(

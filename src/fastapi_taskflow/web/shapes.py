@@ -289,6 +289,13 @@ class ScheduledOnceShape(Shape):
     priority: int
 
 
+class Deleted(Shape):
+    """What was deleted; ``more`` if some were beyond the limit of one call."""
+
+    deleted: int
+    more: bool
+
+
 class ActShape(Shape):
     """What somebody did. ``actor`` is null where nobody has to sign in."""
 
