@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
-from examples.shop import images, nightly, orders, reports, webhooks  # noqa: F401 - nightly declares its schedule
+from examples.shop import images, nightly, orders, reports, sizes, webhooks  # noqa: F401 - nightly declares its schedule
 from examples.shop.manager import task_manager
 from examples.shop.settings import settings
 from examples.shop.tracing import configure_tracing
@@ -22,7 +22,7 @@ def create_app() -> FastAPI:
     """Make the shop: ``uvicorn examples.shop.app:create_app --factory``."""
     configure_tracing()
     app = FastAPI(title="Shop")
-    for part in (orders, images, reports, webhooks):
+    for part in (orders, images, sizes, reports, webhooks):
         app.include_router(part.router)
 
     @app.get("/", include_in_schema=False)

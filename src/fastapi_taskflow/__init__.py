@@ -30,7 +30,7 @@ from fastapi_taskflow.task.once import ScheduledOnce
 from fastapi_taskflow.task.payload import CloudpickleSerializer, PickleSerializer, Serializer
 from fastapi_taskflow.task.queue import QueueConfig
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus
-from fastapi_taskflow.task.step import Step, chain, previous_result, step
+from fastapi_taskflow.task.step import Step, TaskGroup, chain, previous_result, step
 from fastapi_taskflow.telemetry.logs import FileLogger, InMemoryLogger, StdoutLogger
 from fastapi_taskflow.telemetry.task_observer import LifecycleEvent, LogEvent, TaskObserver
 from fastapi_taskflow.web.auth.backend import TaskAuthBackend
@@ -66,6 +66,7 @@ __all__ = [
     "TaskAuthBackend",
     "TaskContext",
     "TaskFailedError",
+    "TaskGroup",
     "TaskManager",
     "TaskNotFoundError",
     "TaskObserver",

@@ -19,7 +19,7 @@ from fastapi_taskflow.entry import Entry
 from fastapi_taskflow.errors import ConfigurationError, StoreUnavailableError
 from fastapi_taskflow.task.placing import placed
 from fastapi_taskflow.task.queue import DEFAULT
-from fastapi_taskflow.task.step import Step, whole_step
+from fastapi_taskflow.task.step import Step, checked_group, failure_steps, whole_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from fastapi_taskflow.dispatcher import Dispatcher
-    from fastapi_taskflow.task.step import Steps
+    from fastapi_taskflow.task.step import Steps, TaskGroup
     from fastapi_taskflow.transaction import CarriedTask
 
 logger = logging.getLogger("fastapi_taskflow.background")
@@ -119,9 +119,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
             ConfigurationError: If an option is wrong or contradicts another one, has the name of an argument of
                 ``func``, the session is on another database, or the request is over.
         """
-        if self._closed:
-            msg = "this request is over, nobody would run the task: use `await task_manager.enqueue(…)` instead"
-            raise ConfigurationError(msg)
+        self._require_open()
         transactions = self._dispatcher.transactions
         carrier = None if session is None else transactions.carrier(session)
         placing = placed(
@@ -161,6 +159,35 @@ class ManagedBackgroundTasks(BackgroundTasks):
         else:
             self._alone.append(entry)
         return record.task_id
+
+    def add_group(
+        self, steps: Sequence[Step], /, *, callback: Step | None = None, on_failure: Steps = None
+    ) -> TaskGroup:
+        """Add several tasks at once, which run side by side, and one that runs when all have succeeded.
+
+        Args:
+            steps: The members.
+            callback: What runs when all have succeeded; `previous_result` is the list of what they returned.
+            on_failure: What is added once, when all have ended and one has failed.
+
+        Raises:
+            TaskArgumentError: If an argument cannot be stored. Nothing was added.
+            QueueFullError: If as many tasks wait in a member's queue as may. Nothing was added.
+            ConfigurationError: If something is wrong with a member, or the request is over.
+        """
+        self._require_open()
+        members = checked_group(steps, callback, on_failure)
+        group, entries = self._dispatcher.prepare_group(members, callback, failure_steps(on_failure))
+        if not self._watched:
+            self._watch()
+        self._waiting += entries
+        self._alone += entries
+        return group
+
+    def _require_open(self) -> None:
+        if self._closed:
+            msg = "this request is over, nobody would run the task: use `await task_manager.enqueue(…)` instead"
+            raise ConfigurationError(msg)
 
     def run_among(self, others: BackgroundTasks) -> None:
         """Run after what ``others`` holds by now, and before what it gets later. Harmless when done already."""
@@ -231,7 +258,7 @@ class ManagedBackgroundTasks(BackgroundTasks):
         """Have those run that leave the request's order."""
         for entry in alone:
             if entry.admitted:
-                self._dispatcher.engine.submit(entry)
+                self._dispatcher.start(entry)
 
     async def __call__(self) -> None:
         """Run the tasks in order. The request may be cancelled; they are not."""

@@ -22,7 +22,7 @@ from fastapi_taskflow.errors import (
 from fastapi_taskflow.task import lifecycle
 from fastapi_taskflow.task.arguments import require_callable
 from fastapi_taskflow.task.event import EventKind, TaskEvent
-from fastapi_taskflow.task.follow import follow_text, waits_for_group
+from fastapi_taskflow.task.follow import follow_text, member_id, waits_for_group
 from fastapi_taskflow.task.placing import AS_DEFINED, Placing, placed
 from fastapi_taskflow.task.portable import carried
 from fastapi_taskflow.task.record import (
@@ -36,7 +36,7 @@ from fastapi_taskflow.task.record import (
     windowed_key,
 )
 from fastapi_taskflow.task.registry import split_call
-from fastapi_taskflow.task.step import Step, awaits_result
+from fastapi_taskflow.task.step import Step, TaskGroup, awaits_result
 from fastapi_taskflow.transaction import Transactions
 
 if TYPE_CHECKING:
@@ -208,10 +208,50 @@ class Dispatcher:
         if step.awaits_result:
             msg = f"{step.func!r} is to get previous_result, but nothing goes before it"
             raise ConfigurationError(msg)
+        follow = follow_text(step.on_success, step.on_failure, self._registry, self._calls)
+        return self._of_step(step, dataclasses.replace(placing, follow=follow), source)
+
+    def prepare_group(
+        self, steps: Sequence[Step], callback: Step | None, on_failure: Sequence[Step], *, source: str = "request"
+    ) -> tuple[TaskGroup, list[Entry]]:
+        """Make the entries of a group's members, and of its callback; see `prepare`.
+
+        Args:
+            steps: The members.
+            callback: Runs when all have succeeded.
+            on_failure: What is added once when some have ended and one has failed.
+            source: As in the record of the members.
+
+        Raises:
+            TaskArgumentError: If an argument cannot be stored.
+            ConfigurationError: If a member cannot be one.
+            QueueFullError: If as many tasks wait in a member's queue as may.
+        """
+        group_id = new_task_id()
+        last: list[Entry] = []
+        if callback is not None:
+            follow = follow_text(
+                callback.on_success, callback.on_failure, self._registry, self._calls,
+                group_size=len(steps), alarm=on_failure,
+            )  # fmt: skip
+            follow_text([callback], [], self._registry, self._calls)  # it may be made again elsewhere
+            placing = Placing(task_id=group_id, group_id=group_id, follow=follow)
+            last.append(self._of_step(callback, placing, "follow"))
+        members: list[Entry] = []
+        for index, step in enumerate(steps):
+            placing = Placing(task_id=member_id(group_id, index), group_id=group_id)
+            entry = self.prepare_step(step, placing, source=source)
+            if callback is not None and callback.awaits_result and not entry.definition.keep_result:
+                msg = f"the callback is to get the results, but {entry.definition.name} has keep_result=False"
+                raise ConfigurationError(msg)
+            members.append(entry)
+        task_ids = tuple(entry.record.task_id for entry in members)
+        return TaskGroup(group_id, task_ids), [*members, *last]
+
+    def _of_step(self, step: Step, placing: Placing, source: str) -> Entry:
         own = placed(**step.options)
         changes = {name: getattr(own, name) for name in OF_STEPS if getattr(own, name) not in (None, ())}
-        follow = follow_text(step.on_success, step.on_failure, self._registry, self._calls)
-        placing = dataclasses.replace(placing, **changes, follow=follow)
+        placing = dataclasses.replace(placing, **changes)
         return self.prepare(step.func, step.args, dict(step.kwargs), placing, source=source)
 
     def _pending(

@@ -35,6 +35,7 @@ from fastapi_taskflow.results import Results
 from fastapi_taskflow.runner import Runner
 from fastapi_taskflow.runtime import Runtime
 from fastapi_taskflow.services.bulk import BulkJobs
+from fastapi_taskflow.services.groups import Groups
 from fastapi_taskflow.services.one_offs import OneOffs
 from fastapi_taskflow.services.queue_settings import QueueSettings
 from fastapi_taskflow.services.reencryption import Reencrypted, reencrypt
@@ -54,7 +55,7 @@ from fastapi_taskflow.task.queue import checked_queues
 from fastapi_taskflow.task.redaction import Redaction
 from fastapi_taskflow.task.registry import Registry
 from fastapi_taskflow.task.schedule import Schedule, Schedules, checked_schedule, refuse_unfit
-from fastapi_taskflow.task.step import Step, whole_step
+from fastapi_taskflow.task.step import Step, checked_group, failure_steps, whole_step
 from fastapi_taskflow.telemetry.logs import FileLogger
 from fastapi_taskflow.telemetry.metrics import OtelMetrics
 from fastapi_taskflow.telemetry.prometheus import PrometheusMetrics
@@ -85,7 +86,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.task.queue import QueueConfig
     from fastapi_taskflow.task.record import TaskRecord
     from fastapi_taskflow.task.schedule import Misfire, Overlap
-    from fastapi_taskflow.task.step import Steps
+    from fastapi_taskflow.task.step import Steps, TaskGroup
     from fastapi_taskflow.telemetry.task_observer import TaskObserver
 
     P = ParamSpec("P")
@@ -268,6 +269,9 @@ class TaskManager:
             commit_timeout=commit_timeout,
         )
         following = Following(self.dispatcher, calls)
+        groups = Groups(self.journal, self.dispatcher, following, self._results)
+        self.dispatcher.hold = groups.submit
+        self.journal.add_observer(groups)
         self.bulk = BulkJobs(self.dispatcher, self.journal, self.registry)
         threads = ThreadExecutor(self.settings.max_sync_threads)
         processes = ProcessExecutor(self.settings.max_process_workers, self.settings.process_max_tasks)
@@ -299,6 +303,7 @@ class TaskManager:
             calls,
             expiry,
             following,
+            groups,
             self.scheduler,
             turns,
             self.one_offs,
@@ -582,6 +587,32 @@ class TaskManager:
         if carrier is not None:
             return await dispatcher.transactions.enqueue(entry, carrier)
         return await dispatcher.enqueue(entry)
+
+    async def enqueue_group(
+        self, steps: Sequence[Step], /, *, callback: Step | None = None, on_failure: Steps = None
+    ) -> TaskGroup:
+        """Add several tasks at once from outside of a request; return their ids once all are stored.
+
+        Args:
+            steps: The members, which run side by side.
+            callback: What runs when all have succeeded; `previous_result` is the list of what they returned.
+            on_failure: What is added once, when all have ended and one has failed.
+
+        Raises:
+            TaskArgumentError: If an argument cannot be stored.
+            QueueFullError: If as many tasks wait in a member's queue as may.
+            StoreUnavailableError: If the store did not commit in time; nothing was kept.
+            ConfigurationError: If something is wrong with a member.
+            NotStartedError: If the manager is not started.
+        """
+        self._require_started()
+        members = checked_group(steps, callback, on_failure)
+        group, entries = self.dispatcher.prepare_group(members, callback, failure_steps(on_failure), source="manual")
+        await self.dispatcher.admit(entries)
+        for entry in entries:
+            if entry.admitted:
+                self.dispatcher.start(entry)
+        return group
 
     async def schedule_once(
         self,

@@ -39,6 +39,11 @@ class Results:
         self._cipher = cipher
         self._seals = seals
 
+    @property
+    def keeps(self) -> bool:
+        """Whether results are kept at all."""
+        return self._max_bytes > 0
+
     def text_of(self, definition: TaskDefinition, context: TaskContext, value: Any) -> str | None:
         """Return what a task returned as text, or None if results are not kept.
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fastapi_taskflow.journal import Journal
     from fastapi_taskflow.lease import Lease
     from fastapi_taskflow.runner import Runner
+    from fastapi_taskflow.services.groups import Groups
     from fastapi_taskflow.services.one_offs import OneOffs
     from fastapi_taskflow.services.queue_settings import QueueSettings
     from fastapi_taskflow.services.scheduler import Scheduler
@@ -74,6 +75,7 @@ class Runtime:
         calls: Restores calls.
         expiry: Ends what may not start any more.
         following: Adds what follows a task.
+        groups: Holds callbacks back.
         scheduler: Adds the tasks of schedules.
         turns: Has some of them wait for each other.
         one_offs: Adds and replaces tasks that run once.
@@ -101,6 +103,7 @@ class Runtime:
         calls: Calls,
         expiry: Expiry,
         following: Following,
+        groups: Groups,
         scheduler: Scheduler,
         turns: Turns,
         one_offs: OneOffs,
@@ -120,6 +123,7 @@ class Runtime:
         self._calls = calls
         self._expiry = expiry
         self._following = following
+        self._groups = groups
         self._scheduler = scheduler
         self._turns = turns
         self._one_offs = one_offs
@@ -201,6 +205,7 @@ class Runtime:
         ended = await self._engine.stop(within=max(0.0, deadline - time.monotonic()))
         self._all_ended = ended or await self._engine.abort(within=ABORT_WAIT)
         self._processes.close()
+        await self._groups.stop()
         services, self._services = self._services, []
         for service in reversed(services):
             await service.stop()
@@ -239,7 +244,8 @@ class Runtime:
         self._numbers = HostNumbers(store, self._metrics, me)
         await self._numbers.start()
         recovery = Recovery(
-            store, self._journal, self._engine, self._registry, self._calls, self._expiry, self._following, self._turns,
+            store, self._journal, self._engine, self._registry, self._calls, self._expiry, self._following,
+            self._groups, self._turns,
             settings=settings, liveness=liveness, lease=self._lease, me=me,
         )  # fmt: skip
         self._services = [recovery, Inbox(store, self._dispatcher, me)]

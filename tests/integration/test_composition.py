@@ -287,3 +287,19 @@ async def test_the_arguments_of_later_steps_are_encrypted_too(tmp_path: Path) ->
     held = b"".join(each.read_bytes() for each in tmp_path.iterdir())  # noqa: ASYNC240 - while the app is up
     assert b"double" in held
     assert b"topsecret" not in held
+
+
+async def test_later_steps_are_encrypted_anew_with_a_new_key(tmp_path: Path) -> None:
+    """A chain that waits while the key is changed goes on, when the old one is gone."""
+    path = tmp_path / "tasks.db"
+    old, new = Fernet.generate_key(), Fernet.generate_key()
+    async with started(snapshot_db=path, encrypt_args_key=old) as manager:
+        first = await manager.enqueue(
+            chain(step(double, 1, delay=0.5), step(note, "a", more=previous_result), step(note, "b"))
+        )
+    async with started(snapshot_db=path, encrypt_args_key=[new, old]) as manager:
+        assert (await manager.reencrypt()).changed == 1
+        assert (await manager.reencrypt()).changed == 0
+    async with started(snapshot_db=path, encrypt_args_key=new) as manager:
+        await ended(manager, first, 2)
+    assert ran == [1, ("a", 2), "b"]

@@ -33,6 +33,18 @@ async def advance(number: int) -> int:
     return number + 1
 
 
+@task_manager.task(requeue_on_interrupt=True)
+async def gather(numbers: list[int]) -> None:
+    with open("gathered.txt", "a") as out:
+        out.write(f"{numbers}\\n")
+
+
+@app.post("/group/{number}")
+async def start_group(number: int, tasks: ManagedBackgroundTasks) -> str:
+    members = [step(advance, number + offset) for offset in range(10)]
+    return tasks.add_group(members, callback=step(gather, previous_result)).group_id
+
+
 @app.get("/ready")
 async def ready() -> None: ...
 
@@ -43,7 +55,7 @@ async def start(number: int, tasks: ManagedBackgroundTasks) -> str:
 """
 
 CHAINS = 20
-KILLS = 6
+KILLS = 5
 
 
 def rows(folder: Path) -> list[tuple[str, str, str | None]]:
@@ -89,3 +101,26 @@ def depth(all_: list[tuple[Any, ...]], task_id: str) -> int:
     while (parent := parents[task_id]) is not None:
         task_id, steps = parent, steps + 1
     return steps
+
+
+def test_a_callback_runs_after_each_group_whoever_is_killed(
+    start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    """With two workers that are killed again and again each group still has one callback, with all results."""
+    added: list[str] = []
+    unfinished = 0
+    kills = KILLS - 1  # two workers take longer to start
+    for kill in range(kills):
+        server = start_server(SOURCE, "--workers", "2")
+        if kill < kills - 1:
+            for number in range(CHAINS):
+                answer = httpx.post(f"{server.url}/group/{1000 * (CHAINS * kill + number)}", timeout=10)
+                added.append(answer.json())
+            time.sleep(0.004 * kill)
+            server.kill()
+            unfinished += sum(1 for task_id, status, _ in rows(tmp_path) if task_id in added and status != "success")
+    wait_for(lambda: rows(tmp_path), lambda all_: all(status == "success" for _, status, _ in all_), within=40)
+    assert unfinished, "no kill came before a callback had ended"
+    assert len(rows(tmp_path)) == 11 * len(added)
+    gathered = set((tmp_path / "gathered.txt").read_text().splitlines())
+    assert gathered == {str([1000 * each + offset + 1 for offset in range(10)]) for each in range(len(added))}

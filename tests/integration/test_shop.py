@@ -101,10 +101,13 @@ def test_every_part_of_the_shop_does_its_work(start_shop: Callable[..., Shop]) -
     shop = start_shop()
     order = shop.post("/orders", json=ORDER)
     image = shop.post("/images", files={"file": ("../../etc/passwd", picture(), "image/png")})
+    sizes = shop.post(f"/images/{image['image_id']}/sizes")
     report = shop.post("/reports", json={"rows": 5_000})
     for _ in range(8):
         assert shop.post("/webhooks", json={"name": "order.paid"}) == {"accepted": "order.paid"}
 
+    assert shop.ended(sizes["task"])["status"] == "success"
+    assert shop.client.get(sizes["url"]).json()["sizes"][0] == {"width": 200, "height": 150}
     confirmation = shop.ended(order["confirmation_task"])
     assert (confirmation["status"], confirmation["tags"]) == ("success", [f"order:{order['order_id']}"])
     assert [line["message"] for line in confirmation["logs"]] == ["confirmed 9.80 EUR"]

@@ -19,6 +19,7 @@ from fastapi_taskflow.kept_calls import KeptCalls
 from fastapi_taskflow.lease import Lease
 from fastapi_taskflow.results import Results
 from fastapi_taskflow.runner import Runner
+from fastapi_taskflow.services.groups import Groups
 from fastapi_taskflow.services.heartbeat import Heartbeat
 from fastapi_taskflow.services.liveness import Liveness
 from fastapi_taskflow.services.recovery import Recovery
@@ -133,8 +134,10 @@ class Process:
             liveness=liveness,
             seconds=LEASE,
         )
+        following = Following(self.dispatcher, calls)
         self.recovery = Recovery(
-            self.line, self.journal, self.engine, registry, calls, expiry, Following(self.dispatcher, calls),
+            self.line, self.journal, self.engine, registry, calls, expiry, following,
+            Groups(self.journal, self.dispatcher, following, Results(1_000)),
             Turns(Schedules(), self.journal, self.engine.submit),
             settings=SETTINGS, liveness=liveness, lease=self.lease, me=self.me,
         )  # fmt: skip

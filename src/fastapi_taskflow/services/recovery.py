@@ -36,6 +36,15 @@ if TYPE_CHECKING:
     from fastapi_taskflow.task.record import TaskRecord
     from fastapi_taskflow.task.registry import Registry
 
+    class Groups(Protocol):
+        """Holds callbacks back until their group has succeeded."""
+
+        def has(self, record: TaskRecord) -> bool:
+            """Tell whether a task is such a callback."""
+
+        def submit(self, entry: Entry) -> None:
+            """Have one run when its time has come."""
+
     class Followers(Protocol):
         """Adds what follows a task."""
 
@@ -69,6 +78,7 @@ class Recovery:
         calls: Calls,
         expiry: Expiry,
         following: Followers,
+        groups: Groups,
         turns: Turns,
         *,
         settings: Settings,
@@ -83,6 +93,7 @@ class Recovery:
         self._calls = calls
         self._expiry = expiry
         self._following = following
+        self._groups = groups
         self._turns = turns
         self._settings = settings
         self._liveness = liveness
@@ -215,6 +226,8 @@ class Recovery:
         if record.run_at is not None or record.schedule is not None or record.parent_id is not None:
             # It was to run later from the first: a retry, a delayed or a scheduled task, or one that follows another.
             return True
+        if self._groups.has(record):
+            return True
         if self._engine.is_paused(record.queue):
             # An operator holds it back, so that its process stopped is no reason to give it up.
             return True
@@ -233,6 +246,8 @@ class Recovery:
     def _hand_over(self, entry: Entry) -> None:
         if self._turns.has(entry.record):
             self._turns.submit(entry)
+        elif self._groups.has(entry.record):
+            self._groups.submit(entry)
         elif self._engine.has_limits(entry.record.queue):
             self._engine.submit(entry)
         else:

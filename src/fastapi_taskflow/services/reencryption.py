@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from fastapi_taskflow.errors import TaskArgumentError
 from fastapi_taskflow.store import TaskQuery
+from fastapi_taskflow.task.follow import with_payloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,9 +89,12 @@ async def _reencrypted(store: Store, cipher: FernetCipher, task_id: str) -> str:
 
 
 def _fresh(record: TaskRecord, cipher: FernetCipher) -> TaskRecord:
+    def anew(text: str) -> str:
+        return cipher.fresh(cipher.sealed(text))
+
     return record._replace(
-        payload=None if record.payload is None else cipher.fresh(cipher.sealed(record.payload)),
+        payload=None if record.payload is None else anew(record.payload),
         result=None if record.result is None else cipher.fresh(record.result),
-        follow=None if record.follow is None else cipher.fresh(record.follow),
+        follow=None if record.follow is None else with_payloads(record.follow, anew),
         logs=tuple(dataclasses.replace(line, message=cipher.fresh(line.message)) for line in record.logs),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi_taskflow.errors import TaskArgumentError
-from fastapi_taskflow.task.record import TaskRecord, TaskStatus
+from fastapi_taskflow.task.record import TaskRecord, TaskStatus, keyed_task_id
 from fastapi_taskflow.task.registry import split_call
 
 if TYPE_CHECKING:
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from fastapi_taskflow.task.registry import Registry
     from fastapi_taskflow.task.step import Step
 
+ALARM: Final = "alarm"
 _WAITS: Final = '{"group":'
-"""How the text of a callback begins while it waits for its group."""
+"""How the text of a group's callback begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ def follow_text(
     calls: Calls,
     *,
     group_size: int | None = None,
+    alarm: Sequence[Step] = (),
 ) -> str | None:
     """Return what follows a task as text, None if nothing does.
 
@@ -78,6 +80,7 @@ def follow_text(
         registry: The known functions.
         calls: Stores calls.
         group_size: For a callback: how many members its group has.
+        alarm: For a callback: what is added when a member has failed.
 
     Raises:
         TaskArgumentError: If a step cannot be stored.
@@ -85,13 +88,17 @@ def follow_text(
     if not (on_success or on_failure or group_size is not None):
         return None
     head = {} if group_size is None else {"group": group_size}
-    return _text(head | _branches(on_success, on_failure, registry, calls))
+    return _text(head | _branches(on_success, on_failure, registry, calls, alarm))
 
 
 def _branches(
-    on_success: Sequence[Step], on_failure: Sequence[Step], registry: Registry, calls: Calls
+    on_success: Sequence[Step],
+    on_failure: Sequence[Step],
+    registry: Registry,
+    calls: Calls,
+    alarm: Sequence[Step] = (),
 ) -> dict[str, Any]:
-    branches = {"success": on_success, "failure": on_failure}
+    branches = {"success": on_success, "failure": on_failure, ALARM: alarm}
     return {name: [stored_step(each, registry, calls) for each in steps] for name, steps in branches.items() if steps}
 
 
@@ -106,7 +113,7 @@ def steps_after(record: TaskRecord) -> Sequence[StoredStep]:
 
 
 def steps_of(text: str | None, branch: str) -> Sequence[StoredStep]:
-    """Return the steps of one branch, ``success`` or ``failure``."""
+    """Return the steps of one branch: ``success``, ``failure``, or ``alarm`` of a callback."""
     return [] if text is None else [_step(facts) for facts in json.loads(text).get(branch, ())]
 
 
@@ -117,8 +124,21 @@ def _step(facts: Mapping[str, Any]) -> StoredStep:
     )
 
 
+def with_payloads(text: str, change: Callable[[str], str]) -> str:
+    """Return what is stored with ``change`` made to the arguments of each step."""
+
+    def changed(facts: dict[str, Any]) -> dict[str, Any]:
+        for branch in ("success", "failure", ALARM):
+            for each in facts.get(branch, ()):
+                each["payload"] = change(each["payload"])
+                changed(each)
+        return facts
+
+    return _text(changed(json.loads(text)))
+
+
 def waits_for_group(record: TaskRecord) -> bool:
-    """Tell whether a task is the callback of a group that has not ended."""
+    """Tell whether a task is the callback of a group: it starts only when all members have succeeded."""
     return record.follow is not None and record.follow.startswith(_WAITS)
 
 
@@ -127,10 +147,9 @@ def group_size(record: TaskRecord) -> int:
     return int(json.loads(record.follow or "{}").get("group", 0))
 
 
-def without(text: str | None, *parts: str) -> str | None:
-    """Return what is stored without some of its parts, None if nothing is left."""
-    rest = {name: value for name, value in json.loads(text or "{}").items() if name not in parts}
-    return _text(rest) if rest else None
+def member_id(group_id: str, index: int) -> str:
+    """Return the id of the first run of a group's member, counted from 0."""
+    return keyed_task_id(group_id, f"member {index}")
 
 
 def restored(

@@ -59,6 +59,19 @@ class Step:
         return awaits_result(self.args, self.kwargs)
 
 
+@dataclass(frozen=True, slots=True)
+class TaskGroup:
+    """Tasks that were added together.
+
+    Attributes:
+        group_id: What they have in common; with a callback its task's id, so that one can wait for it or cancel it.
+        task_ids: Those of the members, in their order.
+    """
+
+    group_id: str
+    task_ids: tuple[str, ...]
+
+
 Steps = Step | list[Step] | tuple[Step, ...] | None
 """What ``on_success`` and ``on_failure`` take."""
 
@@ -131,6 +144,35 @@ def chain(first: Step, /, *rest: Step, on_failure: Steps = None) -> Step:
         whole = replace(own, on_success=after, on_failure=(*own.on_failure, *alarms))
     assert whole is not None  # noqa: S101 - there is a first one
     return checked(whole)
+
+
+def checked_group(steps: object, callback: object, on_failure: object) -> tuple[Step, ...]:
+    """Return the members of a group.
+
+    Raises:
+        ConfigurationError: If there are none, something follows one, or ``on_failure`` is there without a callback.
+    """
+    if isinstance(steps, Step) or not isinstance(steps, list | tuple):
+        msg = f"a group takes a list of steps, not {steps!r}"
+        raise ConfigurationError(msg)
+    members = checked_steps("a group", steps)
+    if not members:
+        msg = "a group needs at least one step"
+        raise ConfigurationError(msg)
+    if callback is not None and not isinstance(callback, Step):
+        msg = f"callback takes a step, such as step(send_report), not {callback!r}"
+        raise ConfigurationError(msg)
+    if callback is None and on_failure is not None:
+        msg = "on_failure of a group needs a callback; without one give it to the steps"
+        raise ConfigurationError(msg)
+    for each in members:
+        if each.on_success:
+            msg = (
+                f"{each.func!r} cannot be a member with on_success or a chain, as the group would not wait for what "
+                "follows it: let the function do all of it, or add the rest by the callback"
+            )
+            raise ConfigurationError(msg)
+    return members
 
 
 def whole_step(

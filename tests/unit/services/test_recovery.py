@@ -113,13 +113,21 @@ class Sweeper:
         self.journal = Journal(store, [self.told], max_backlog=100)  # type: ignore[arg-type]
         self.recovery = Recovery(
             store, self.journal, self.engine, registry, Calls(registry),  # type: ignore[arg-type]
-            Expiry(self.journal, KeptCalls()), self, Turns(Schedules(), self.journal, self.engine.submit),
+            Expiry(self.journal, KeptCalls()), self, self, Turns(Schedules(), self.journal, self.engine.submit),
             settings=settings or Settings(), liveness=Liveness(self.me, 15.0), lease=self.lease, me=self.me,
         )  # fmt: skip
 
     def ended(self, entry: Entry, value: Any = None) -> None:
         """Be told of a task that ended, in the place of what adds its follow-ups."""
         self.followed.append((entry.record.task_id, value))
+
+    def has(self, _: TaskRecord) -> bool:
+        """Stand in for what holds callbacks back: there are none."""
+        return False
+
+    def submit(self, entry: Entry) -> None:
+        """Never be called."""
+        raise AssertionError(entry)
 
     async def __aenter__(self) -> Self:
         self.journal.start()
