@@ -205,7 +205,7 @@ class TaskManager:
         self._cipher = None if encrypt_args_key is None else FernetCipher(encrypt_args_key)
         cipher: Cipher = self._cipher or NO_CIPHER
         redaction = Redaction(redact)
-        self.store: Store = _store_from(
+        self.store: Store = store_from(
             snapshot_db, snapshot_backend, max_finished=max_finished, synchronous=synchronous
         )
         self._started_by: str | None = None
@@ -925,13 +925,18 @@ class TaskManager:
         return self._ready and self._started_by != ONE_REQUEST
 
 
-def _store_from(
+def store_from(
     snapshot_db: str | Path | None,
     snapshot_backend: str | Store | None,
     *,
-    max_finished: int,
-    synchronous: Literal["NORMAL", "FULL"],
+    max_finished: int = 10_000,
+    synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
 ) -> Store:
+    """Return the store that a manager's options name.
+
+    Raises:
+        ConfigurationError: If they name two, or the URL is wrong.
+    """
     if snapshot_db is not None and snapshot_backend is not None:
         msg = "give snapshot_db (a file) or snapshot_backend (a URL or a Store), not both"
         raise ConfigurationError(msg)

@@ -28,8 +28,10 @@ CORE = {
 }
 IMPORT_ALL = """
 import importlib, pkgutil, fastapi_taskflow
+extras = {"testing.fixtures", "cli.commands", "cli.output"}  # need pytest and the extra cli
+left_out = {"fastapi_taskflow." + name for name in extras}
 for module in pkgutil.walk_packages(fastapi_taskflow.__path__, "fastapi_taskflow."):
-    if ".migrations." not in module.name and module.name != "fastapi_taskflow.testing.fixtures":  # needs pytest
+    if ".migrations." not in module.name and module.name not in left_out and not module.name.endswith("__main__"):
         importlib.import_module(module.name)
 """
 
@@ -118,3 +120,11 @@ def test_the_version_is_that_of_the_metadata(fresh_python: Path, wheel: Path, tm
     """The installed package and its wheel say the same version."""
     code = "from fastapi_taskflow.__about__ import __version__; print(__version__)"
     assert run(str(fresh_python), "-c", code, cwd=tmp_path).strip() == wheel.name.split("-")[1]
+
+
+def test_the_command_without_its_extra_says_how_to_get_it(fresh_python: Path) -> None:
+    """A line, and the exit code of wrong use."""
+    command = [str(fresh_python), "-m", "fastapi_taskflow", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == ["fastapi-taskflow needs its extra: pip install 'fastapi-taskflow-otel[cli]'"]

@@ -105,18 +105,20 @@ async def _ndjson(parts: AdminParts, query: TaskQuery, first: Page) -> AsyncIter
 
 
 async def _csv(parts: AdminParts, query: TaskQuery, first: Page) -> AsyncIterator[bytes]:
-    yield _lines([COLUMNS])
+    yield csv_lines([COLUMNS])
     async for page in _pages(parts, query, first):
-        yield _lines([_row(record) for record in page.records])
+        yield csv_lines([csv_row(record) for record in page.records])
 
 
-def _lines(rows: Sequence[Sequence[str]]) -> bytes:
+def csv_lines(rows: Sequence[Sequence[str]]) -> bytes:
+    """Return rows as lines of CSV."""
     buffer = io.StringIO()
     csv.writer(buffer).writerows(rows)
     return buffer.getvalue().encode("utf-8", "backslashreplace")
 
 
-def _row(record: TaskRecord) -> tuple[str, ...]:
+def csv_row(record: TaskRecord) -> tuple[str, ...]:
+    """Return the values of `COLUMNS`."""
     values = (
         record.task_id, record.func_name, record.status.value, record.queue, record.source, iso(record.created_at),
         iso(record.start_time), iso(record.end_time), record.duration, record.attempt, record.max_attempts,
