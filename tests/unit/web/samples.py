@@ -199,6 +199,7 @@ def _various(now: float) -> list[TaskRecord]:
             start_time=now - 11.8,
             executor="thread",
             progress=0.42,
+            progress_text="<b>page 3",
             tags=("month:2026-11", "finance"),
             logs=(
                 LogEntry(now - 11, "info", "reading 48,210 orders"),

@@ -102,6 +102,15 @@ async def test_task_page_shows_everything(client: httpx.AsyncClient) -> None:
     assert "/cancel" not in text
 
 
+async def test_a_running_task_shows_how_far_it_is(client: httpx.AsyncClient) -> None:
+    """As a bar, a figure and a text, which is no HTML."""
+    found = (await client.get("/tasks/?status=running")).json()
+    (task,) = [each for each in found if each["progress"] is not None]
+    text = (await client.get(f"/tasks/dashboard/{task['task_id']}")).text
+    for piece in ('value="0.42"', "42", "&lt;b&gt;page 3"):
+        assert piece in text, piece
+
+
 async def test_log_level_filters_on_the_server(client: httpx.AsyncClient) -> None:
     """Only lines of that level and above are shown; an unknown level shows all."""
     task = (await client.get("/tasks/?status=failed&func_name=call_webhook")).json()[0]
