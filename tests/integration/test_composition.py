@@ -303,3 +303,19 @@ async def test_later_steps_are_encrypted_anew_with_a_new_key(tmp_path: Path) -> 
     async with started(snapshot_db=path, encrypt_args_key=new) as manager:
         await ended(manager, first, 2)
     assert ran == [1, ("a", 2), "b"]
+
+
+async def test_what_follows_an_attempt_that_was_taken_over_does_not_run(url: str) -> None:
+    """The instance that has the task now adds what follows its own attempt; this one's is rejected."""
+    async with started(snapshot_backend=url) as manager, started(snapshot_backend=url) as other:
+        first = await manager.enqueue(hold, on_success=step(note, "never"))
+        await eventually(lambda: asyncio.sleep(0, ran), lambda seen: "held" in seen)
+        await manager.journal.flushed()
+        beats = {each.instance_id: each.heartbeat_at for each in await other.store.instances()}
+        mine = manager.dispatcher.owner
+        (taken,) = await other.store.claim("somebody", {mine: beats[mine]}, limit=1)
+        assert taken.task_id == first
+        gate[0].set()
+        (child,) = await ended(manager, first, 1)
+        assert (child.status, ran) == ("rejected", ["held"])
+        assert "was taken over" in str(child.error)
