@@ -17,6 +17,7 @@ from fastapi_taskflow import (
     ConfigurationError,
     InvalidTransitionError,
     ManagedBackgroundTasks,
+    QueueConfig,
     Step,
     TaskAdmin,
     TaskArgumentError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
+    from fastapi_taskflow.store import Change, WriteResult
     from fastapi_taskflow.task.record import TaskRecord
 
 ran: list[Any] = []
@@ -224,15 +226,40 @@ async def test_a_chain_is_one_trace(tmp_path: Path) -> None:
     assert len({span.context.trace_id for span in spans.values() if span.context}) == 1
 
 
-async def test_a_chain_survives_a_restart_between_its_steps(tmp_path: Path) -> None:
-    """A step that waits as the service stops runs at the next start, also without ``requeue_pending``."""
+async def test_a_step_that_waits_runs_after_a_restart(tmp_path: Path) -> None:
+    """One that had not started as the service stopped runs at the next start, also without ``requeue_pending``."""
     path = tmp_path / "tasks.db"
-    async with started(snapshot_db=path) as manager:
-        first = await manager.enqueue(double, 1, on_success=step(note, "later", more=previous_result, delay=0.2))
+    queues = {"one": QueueConfig(concurrency=1)}
+    async with started(snapshot_db=path, queues=queues, shutdown_timeout=0.1) as manager:
+        await manager.enqueue(hold, queue="one")
+        await eventually(lambda: asyncio.sleep(0, ran), lambda seen: "held" in seen)
+        waiting = await manager.enqueue(note, "not at all", queue="one")
+        first = await manager.enqueue(double, 1, on_success=step(note, "later", more=previous_result, queue="one"))
         await manager.wait(first)
     async with started(snapshot_db=path) as manager:
         await ended(manager, first, 1)
-    assert ran == [1, ("later", 2)]
+        assert (await manager.wait(waiting)).status == "interrupted"
+    assert ran == ["held", 1, ("later", 2)]
+
+
+@pytest.mark.parametrize("broken_too", [False, True])
+async def test_what_follows_is_in_the_batch_of_the_end(options: dict[str, Any], *, broken_too: bool) -> None:
+    """The store gets the end of a task and what follows it in one transaction, whichever branch it is."""
+    async with started(**options) as manager:
+        batches: list[dict[str, str]] = []
+        write = manager.store.write
+
+        async def watched(changes: Sequence[Change]) -> WriteResult:
+            batches.append({change.record.task_id: change.record.status.value for change in changes})
+            return await write(changes)
+
+        manager.store.write = watched  # type: ignore[method-assign]
+        broken.update({1} if broken_too else ())
+        first = await manager.enqueue(double, 1, on_success=step(note, "yes"), on_failure=step(note, "no"))
+        (child,) = await ended(manager, first, 1)
+        (end,) = [batch for batch in batches if batch.get(first) == ("failed" if broken_too else "success")]
+        assert end[child.task_id] == "pending"
+        assert not any(child.task_id in batch for batch in batches[: batches.index(end)])
 
 
 def local_task() -> Any:
