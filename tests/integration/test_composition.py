@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from fastapi_taskflow import (
     ConfigurationError,
@@ -346,3 +347,23 @@ async def test_what_follows_an_attempt_that_was_taken_over_does_not_run(url: str
         (child,) = await ended(manager, first, 1)
         assert (child.status, ran) == ("rejected", ["held"])
         assert "was taken over" in str(child.error)
+
+
+async def test_what_follows_is_part_of_the_users_transaction(url: str) -> None:
+    """With the commit of a session the task runs, and then what follows it; a rollback undoes both."""
+    engine = create_async_engine(url)
+    try:
+        async with started(snapshot_backend=url) as manager:
+            async with AsyncSession(engine) as session:
+                undone = await manager.enqueue(double, 5, on_success=step(note, "undone"), session=session)
+                await session.rollback()
+            async with AsyncSession(engine) as session:
+                whole = chain(step(double, 1), step(note, "end", more=previous_result))
+                first = await manager.enqueue(whole, session=session)
+                assert ran == []
+                await session.commit()
+            (end,) = await ended(manager, first, 1)
+            assert (end.status, ran) == ("success", [1, ("end", 2)])
+            assert await manager.journal.get(undone) is None
+    finally:
+        await engine.dispose()
