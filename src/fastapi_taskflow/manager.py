@@ -271,7 +271,6 @@ class TaskManager:
         following = Following(self.dispatcher, calls)
         groups = Groups(self.journal, self.dispatcher, following, self._results)
         self.dispatcher.hold = groups.submit
-        self.journal.add_observer(groups)
         self.bulk = BulkJobs(self.dispatcher, self.journal, self.registry)
         threads = ThreadExecutor(self.settings.max_sync_threads)
         processes = ProcessExecutor(self.settings.max_process_workers, self.settings.process_max_tasks)

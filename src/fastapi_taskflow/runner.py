@@ -260,6 +260,9 @@ class Runner:
         result = None
         if ending.value is not None and entry.definition.keep_result:
             result = self._result_text(entry.definition, context, ending.value)
+        if ending.error is None and not asked:
+            # Most attempts: there is nothing to weigh.
+            return lifecycle.succeed(live_record(entry), at=now, result=result)
         around = Circumstances(
             at=now,
             owner=self.owner,

@@ -93,6 +93,7 @@ class Groups:
         self._results = results
         self._news: dict[str, asyncio.Event] = {}
         self._waiting: set[asyncio.Task[None]] = set()
+        self._listens = False
 
     def has(self, record: TaskRecord) -> bool:
         """Tell whether a task is the callback of a group."""
@@ -100,6 +101,10 @@ class Groups:
 
     def submit(self, entry: Entry) -> None:
         """Have a callback run when its group has succeeded."""
+        if not self._listens:
+            # Where there are no groups, no task pays for them.
+            self._listens = True
+            self._journal.add_observer(self)
         work = asyncio.get_running_loop().create_task(self._hold(entry), name="taskflow-group")
         self._waiting.add(work)
         work.add_done_callback(self._waiting.discard)
