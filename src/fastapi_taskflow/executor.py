@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from fastapi_taskflow.task.record import SpanFact
+
 
 class Executor(Protocol):
     """Runs one call to its end."""
@@ -27,3 +29,13 @@ class Executor(Protocol):
                 One that cannot goes on to the call's real end.
             BaseException: Whatever ``func`` raises.
         """
+
+
+class SpanKeeper(Protocol):
+    """Keeps the user's spans of one call at a time, in a process that an executor started."""
+
+    def begin(self) -> None:
+        """Begin to keep what runs under the current span."""
+
+    def end(self) -> tuple[SpanFact, ...]:
+        """Return what ran under it, by start time."""

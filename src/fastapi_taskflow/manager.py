@@ -47,6 +47,7 @@ from fastapi_taskflow.task.redaction import Redaction
 from fastapi_taskflow.task.registry import Registry
 from fastapi_taskflow.task.schedule import Schedule, Schedules, checked_schedule, refuse_unfit
 from fastapi_taskflow.task.step import Step, checked_group, failure_steps, whole_step
+from fastapi_taskflow.telemetry.child_spans import ChildSpans
 from fastapi_taskflow.telemetry.logs import FileLogger
 from fastapi_taskflow.telemetry.metrics import OtelMetrics
 from fastapi_taskflow.telemetry.prometheus import PrometheusMetrics
@@ -256,7 +257,11 @@ class TaskManager(Hosted):
         self.dispatcher.hold = groups.submit
         self.bulk = BulkJobs(self.dispatcher, self.journal, self.registry)
         threads = ThreadExecutor(self.settings.max_sync_threads)
-        processes = ProcessExecutor(self.settings.max_process_workers, self.settings.process_max_tasks)
+        processes = ProcessExecutor(
+            self.settings.max_process_workers,
+            self.settings.process_max_tasks,
+            ChildSpans if capture_spans else None,
+        )
         runner = Runner(
             self.journal,
             tracing,

@@ -229,7 +229,7 @@ class Runner:
         sampled = False
         if span is not None:
             sampled = span.sampled
-            spans = self._end_span(span, record, ending)
+            spans = self._end_span(span, record, ending) + context.spans
             if spans:
                 record = record.evolve(spans=(*record.spans, *spans))
         entry.context = None

@@ -20,8 +20,10 @@ from fastapi_taskflow.task.context import TaskContext, set_task_context
 from fastapi_taskflow.task.outcome import failure_from
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
 
+    from fastapi_taskflow.executor import SpanKeeper
     from fastapi_taskflow.task.progress import Progress
     from fastapi_taskflow.task.record import LogEntry, TaskRecord
 
@@ -31,35 +33,48 @@ PROGRESS_EVERY: Final = 0.05
 _PR_SET_PDEATHSIG: Final = 1
 
 
-def serve(calls: Connection, lifeline: Connection) -> None:
+def serve(calls: Connection, lifeline: Connection, keeper: Callable[[], SpanKeeper] | None) -> None:
     """Take calls until there are no more. Ends at once, in the middle of a call, when the parent is gone.
 
     Args:
         calls: Calls come and what becomes of them goes here.
         lifeline: Nothing comes here; it breaks when the parent ends.
+        keeper: Makes what keeps spans; None keeps none.
     """
     _end_with_parent(lifeline)
     # Ctrl-C goes to the whole process group; the parent decides what becomes of its tasks.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = _Channel(calls)
+    spans = keeper() if keeper is not None else None
     with contextlib.suppress(EOFError, OSError):
-        while True:
-            channel.send_ending(*_called(calls.recv_bytes(), channel))
+        while message := calls.recv_bytes():
+            kind, fact = _called(message, channel, spans)
+            kept = spans.end() if spans is not None else ()
+            if kept:
+                channel.send("spans", kept)
+            channel.send_ending(kind, fact)
 
 
-def _called(message: bytes, channel: _Channel) -> tuple[str, Any]:
+def _called(message: bytes, channel: _Channel, spans: SpanKeeper | None) -> tuple[str, Any]:
     """Make the call; return ``value`` or ``error`` and what it is."""
+    context: ChildContext | None = None
     try:
         origin, carrier, call = pickle.loads(message)  # noqa: S301 - from the parent, over a pipe that nobody else has
         context = ChildContext(origin, channel)
         set_task_context(context)
         otel_context.attach(propagate.extract(carrier))
         func, args, kwargs = pickle.loads(call)  # noqa: S301 - as above; it imports the function's module
+        if spans is not None:
+            # After that module was imported, which may have set up the SDK.
+            spans.begin()
         value = func(*args, **kwargs)
-        context.tell_last_progress()
     except BaseException as error:  # noqa: BLE001 - SystemExit too ends the attempt, not this process
         return "error", error
-    return "value", value
+    else:
+        return "value", value
+    finally:
+        if context is not None:
+            context.tell_last_progress()
 
 
 class _Channel:

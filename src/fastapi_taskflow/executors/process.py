@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi_taskflow.executors.worker_process import WorkerProcess
 from fastapi_taskflow.task.context import get_task_context
@@ -11,6 +13,12 @@ from fastapi_taskflow.task.portable import carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from fastapi_taskflow.executor import SpanKeeper
+
+
+LAST_WORDS: Final = 2.0
+"""Seconds that a process has to end by itself: what its SDK has not exported by then is lost."""
 
 
 class ProcessExecutor:
@@ -22,12 +30,14 @@ class ProcessExecutor:
     Args:
         max_workers: Processes at the same time; further calls wait.
         max_calls: Calls after which a process is replaced by a new one, so that what leaks is given back.
+        keeper: Makes what keeps the user's spans in a process: something that can be imported there. None keeps none.
     """
 
     name = "process"
     can_stop = True
 
-    def __init__(self, max_workers: int, max_calls: int) -> None:
+    def __init__(self, max_workers: int, max_calls: int, keeper: Callable[[], SpanKeeper] | None = None) -> None:
+        self._keeper = keeper
         self._max_workers = max_workers
         self._max_calls = max_calls
         self._idle: list[WorkerProcess] = []
@@ -63,6 +73,10 @@ class ProcessExecutor:
         """End the processes, which have nothing to do any more."""
         idle, self._idle = self._idle, []
         for worker in idle:
+            worker.ask_to_end()
+        deadline = time.monotonic() + LAST_WORDS
+        for worker in idle:
+            worker.wait(max(0.0, deadline - time.monotonic()))
             worker.kill()
 
     def _place(self) -> asyncio.Semaphore:
@@ -78,10 +92,19 @@ class ProcessExecutor:
             if worker.alive:
                 return worker
             worker.kill()
-        return WorkerProcess()
+        return WorkerProcess(self._keeper)
 
     def _give_back(self, worker: WorkerProcess) -> None:
-        if worker.alive and worker.calls < self._max_calls:
+        if not worker.alive:
+            worker.kill()
+        elif worker.calls < self._max_calls:
             self._idle.append(worker)
         else:
-            worker.kill()
+            worker.ask_to_end()
+            # Not here: its SDK may take its time.
+            threading.Thread(target=_end, args=(worker,), name="taskflow-worker-end", daemon=True).start()
+
+
+def _end(worker: WorkerProcess) -> None:
+    worker.wait(LAST_WORDS)
+    worker.kill()

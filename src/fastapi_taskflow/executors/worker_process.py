@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import pickle
 import signal
@@ -15,6 +16,9 @@ from fastapi_taskflow.errors import TaskProcessError
 from fastapi_taskflow.executors.child import serve
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastapi_taskflow.executor import SpanKeeper
     from fastapi_taskflow.task.context import TaskContext
 
 _spawning = multiprocessing.get_context("spawn")
@@ -30,18 +34,23 @@ class ChildTraceback(Exception):  # noqa: N818 - it is no error of its own, but 
 class WorkerProcess:
     """A spawned process that makes one call at a time.
 
+    Args:
+        keeper: Makes what keeps spans there; None keeps none.
+
     Attributes:
         calls: How many it made.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keeper: Callable[[], SpanKeeper] | None = None) -> None:
         self.calls = 0
         self._loop = asyncio.get_running_loop()
         self._context: TaskContext | None = None
         self._ending: asyncio.Future[tuple[str, Any]] | None = None
         self._pipe, theirs = _spawning.Pipe()
         lifeline, self._lifeline = _spawning.Pipe(duplex=False)
-        self._process = _spawning.Process(target=serve, args=(theirs, lifeline), name="taskflow-worker", daemon=True)
+        self._process = _spawning.Process(
+            target=serve, args=(theirs, lifeline, keeper), name="taskflow-worker", daemon=True
+        )
         self._process.start()
         # The child has its own ends; ours would keep the pipes open beyond its end.
         theirs.close()
@@ -81,6 +90,15 @@ class WorkerProcess:
         finally:
             self._context = self._ending = None
         return self._outcome(kind, fact)
+
+    def ask_to_end(self) -> None:
+        """Let it end by itself, so that its SDK exports what it has; `kill` sees to it that it has ended."""
+        with contextlib.suppress(OSError):
+            self._pipe.send_bytes(b"")
+
+    def wait(self, seconds: float) -> None:
+        """Wait for its end, for that many seconds at most."""
+        self._process.join(seconds)
 
     def kill(self) -> None:
         """End it now, and wait until it has ended."""
@@ -131,6 +149,9 @@ class WorkerProcess:
         elif kind == "progress":
             if context is not None:
                 context.keep_progress(fact)
+        elif kind == "spans":
+            if context is not None:
+                context.keep_spans(fact)
         elif self._ending is not None and not self._ending.done():
             self._ending.set_result((kind, fact))
 

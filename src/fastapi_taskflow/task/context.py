@@ -15,7 +15,7 @@ from fastapi_taskflow.task.record import LogEntry
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fastapi_taskflow.task.record import TaskRecord
+    from fastapi_taskflow.task.record import SpanFact, TaskRecord
 
 MAX_LOG_CHARS = 8_192
 MAX_LOG_ENTRIES = 1_000
@@ -46,26 +46,13 @@ class TaskContext:
         trace_id: 32 hex digits, or None without a trace.
         span_id: 16 hex digits of this attempt's process span, or None.
         progress: What the task told last with `task_progress`, or None.
+        spans: The user's own spans, where the attempt runs in another process.
     """
 
     __slots__ = (
-        "_cancel_requested",
-        "_cancel_seen",
-        "_dropped_logs",
-        "_lines",
-        "_logs",
-        "_on_log",
-        "_on_progress",
-        "_record",
-        "attempt",
-        "func_name",
-        "idempotency_key",
-        "max_attempts",
-        "progress",
-        "span_id",
-        "tags",
-        "task_id",
-        "trace_id",
+        "_cancel_requested", "_cancel_seen", "_dropped_logs", "_lines", "_logs", "_on_log", "_on_progress",
+        "_record", "attempt", "func_name", "idempotency_key", "max_attempts", "progress", "span_id", "spans", "tags",
+        "task_id", "trace_id",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +74,7 @@ class TaskContext:
         self.trace_id = record.trace_id
         self.span_id = record.span_id
         self.progress: Progress | None = None
+        self.spans: tuple[SpanFact, ...] = ()
         self._on_log = on_log
         self._on_progress = on_progress
         self._logs: list[LogEntry] = []
@@ -127,6 +115,13 @@ class TaskContext:
     def tell_progress(self, done: float, total: float | str | None = None, text: str | None = None) -> None:
         """Tell how far the task is; see `task_progress`."""
         self.keep_progress(progress_of(done, total, text))
+
+    def keep_spans(self, spans: tuple[SpanFact, ...]) -> None:
+        """Take note of the user's spans in another process."""
+        rules = self._lines
+        if rules is not None:
+            spans = tuple(replace(span, attributes=rules.fields(span.attributes)) for span in spans)
+        self.spans = spans
 
     def keep_progress(self, progress: Progress) -> None:
         """Take note of how far the task is, also where it runs in another process."""

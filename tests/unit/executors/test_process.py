@@ -19,6 +19,7 @@ from fastapi_taskflow.task.control import GiveUp, Retry, Snooze
 from fastapi_taskflow.task.outcome import failure_from
 from fastapi_taskflow.task.portable import carried
 from fastapi_taskflow.task.record import TaskRecord, TaskStatus
+from fastapi_taskflow.telemetry.child_spans import ChildSpans
 from tests.unit.executors import work
 
 RECORD = TaskRecord("t1", "work", TaskStatus.RUNNING, 1.0, attempt=2, tags=("a",), payload="x" * 100)
@@ -28,7 +29,7 @@ class Calls:
     """Makes calls as the runner does."""
 
     def __init__(self, workers: int = 1, calls: int = 100) -> None:
-        self.executor = ProcessExecutor(workers, calls)
+        self.executor = ProcessExecutor(workers, calls, ChildSpans)
         self.context = TaskContext(RECORD)
 
     async def __call__(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -86,6 +87,19 @@ async def test_lines_and_progress_come_across(call: Calls, caplog: pytest.LogCap
     ]  # fmt: skip
     assert call.context.progress == (499 / 500, "counting")
     assert [each.message for each in caplog.records if each.name == "fastapi_taskflow.task"] == ["first"]
+
+
+async def test_spans_of_the_task_come_across(call: Calls) -> None:
+    """Under the attempt's span, for the timeline; those of one call only."""
+    await call(work.traces, 0)
+    assert list(call.context.spans) == []
+    for number in (1, 2):
+        with TracerProvider().get_tracer("t").start_as_current_span("attempt") as span:
+            await call(work.traces, number)
+        outer, inner = call.context.spans
+        assert (outer.name, outer.attributes, inner.name) == ("outer", {"number": number}, "inner")
+        assert outer.parent_id == f"{span.get_span_context().span_id:016x}"
+        assert inner.parent_id == outer.span_id
 
 
 async def test_errors_come_across(call: Calls) -> None:
@@ -157,7 +171,9 @@ async def test_a_process_is_replaced_after_so_many_calls() -> None:
     call = Calls(calls=2)
     pids = [(await call(work.whoami))["pid"] for _ in range(5)]
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]
-    assert not is_alive(pids[0])
+    async with asyncio.timeout(10):
+        while is_alive(pids[0]):  # noqa: ASYNC110 - it may say its last words
+            await asyncio.sleep(0.01)
     call.executor.close()
     assert not is_alive(pids[4])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 
 from fastapi_taskflow import GiveUp, Retry, Snooze, get_task_context, task_log, task_progress
 
@@ -71,3 +72,12 @@ def interrupts() -> str:
     """Get what Ctrl-C sends."""
     os.kill(os.getpid(), signal.SIGINT)
     return sys.version
+
+
+def traces(number: int) -> None:
+    """Make spans, with an SDK that is set up where there is none."""
+    if not isinstance(trace.get_tracer_provider(), TracerProvider):
+        trace.set_tracer_provider(TracerProvider())
+    tracer = trace.get_tracer("work")
+    with tracer.start_as_current_span("outer", attributes={"number": number}), tracer.start_as_current_span("inner"):
+        pass
